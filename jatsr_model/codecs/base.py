@@ -1,0 +1,103 @@
+"""What the pipeline, the reader and the model need to know of a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Side = Literal["start", "end"]
+
+
+class Codec(Protocol):
+    """A waveform <-> stored integers or halves <-> latents mapping on a fixed hop grid.
+
+    Frame ``f`` stands for samples ``[f * hop, (f + 1) * hop)``; a signal of ``n`` samples has
+    ``ceil(n / hop)`` frames, the last hop filled with zeros. A codec handles single channels;
+    channels and tracks are batch entries.
+    """
+
+    name: str
+    sample_rate: int  # Hz
+    hop: int  # samples per frame
+    latent_dim: int  # channels of z
+    stored_rows: int  # rows of the stored array: codebooks or bins
+    stored_dtype: np.dtype[Any]
+    encode_context: int  # frames needed on both sides for chunked == whole encoding
+    decode_context: int  # frames needed on both sides for chunked == whole decoding
+    window_frames: int  # frames of one encode window, context included
+    batch_size: int  # windows of one encode call
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """JSON-ready facts that determine the stored bytes: name, version, weights, numerics."""
+        ...
+
+    def extend(self, edge: NDArray[np.float32], side: Side) -> NDArray[np.float32]:
+        """How a signal continues beyond its end, so that edges need no special case.
+
+        Args:
+            edge: float32 ``[..., encode_context * hop]``, the samples next to the edge.
+            side: which end of the signal.
+        Returns:
+            float32 of the same shape: the samples before the start or after the end.
+        """
+        ...
+
+    def encode_windows(self, waves: NDArray[np.float32]) -> NDArray[Any]:
+        """Encode windows of one length and drop the context frames on both sides.
+
+        Args:
+            waves: float32 ``[B, frames * hop]`` with ``frames > 2 * encode_context``. The pipeline
+                always passes ``B == batch_size`` and ``frames == window_frames``.
+        Returns:
+            ``stored_dtype`` array ``[B, stored_rows, frames - 2 * encode_context]``.
+        """
+        ...
+
+    def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """z of stored frames on the CPU, for statistics: ``[..., rows, T]`` -> float32 ``[..., latent_dim, T]``."""
+        ...
+
+    def latents(self, stored: Tensor) -> Tensor:
+        """z on the device of ``stored``: ``[..., stored_rows, T]`` -> float32 ``[..., latent_dim, T]``."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Waveform of the frames given: ``[..., latent_dim, T]`` -> float32 ``[..., T * hop]``."""
+        ...
+
+
+def frames_of(samples: int, hop: int) -> int:
+    """Frames of a signal of ``samples`` samples (the last one may be partly zeros)."""
+    return -(-samples // hop)
+
+
+def encode(codec: Codec, wave: NDArray[np.float32]) -> NDArray[Any]:
+    """Encode a whole signal in one call; what chunked encoding must equal.
+
+    Args:
+        codec: any codec.
+        wave: float32 ``[channels, samples]`` at ``codec.sample_rate``.
+    Returns:
+        stored array ``[channels, stored_rows, ceil(samples / hop)]``.
+    """
+    frames = frames_of(wave.shape[-1], codec.hop)
+    if frames == 0:
+        return np.zeros((wave.shape[0], codec.stored_rows, 0), codec.stored_dtype)
+    padded = np.zeros((wave.shape[0], frames * codec.hop), np.float32)
+    padded[:, : wave.shape[-1]] = wave
+    context = codec.encode_context * codec.hop
+    head = np.zeros((wave.shape[0], context), np.float32)
+    head[:, : min(context, padded.shape[-1])] = padded[:, :context]
+    tail = np.zeros_like(head)
+    tail[:, context - min(context, padded.shape[-1]) :] = padded[:, -context:]
+    extended = np.concatenate(
+        [codec.extend(head, "start"), padded, codec.extend(tail, "end")], axis=-1
+    )
+    return codec.encode_windows(extended)

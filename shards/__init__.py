@@ -1,0 +1,1 @@
+"""The on-disk contract shared by the builder and the reader (see docs/format.md)."""

@@ -22,16 +22,55 @@ class Codec(Protocol):
     channels and tracks are batch entries.
     """
 
-    name: str
-    sample_rate: int  # Hz
-    hop: int  # samples per frame
-    latent_dim: int  # channels of z
-    stored_rows: int  # rows of the stored array: codebooks or bins
-    stored_dtype: np.dtype[Any]
-    encode_context: int  # frames needed on both sides for chunked == whole encoding
-    decode_context: int  # frames needed on both sides for chunked == whole decoding
-    window_frames: int  # frames of one encode window, context included
-    batch_size: int  # windows of one encode call
+    @property
+    def name(self) -> str:
+        """As in --codec."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        ...
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels of z."""
+        ...
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of the stored array: codebooks or bins."""
+        ...
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Of the stored array: uint16 codes or float16 coefficients."""
+        ...
+
+    @property
+    def encode_context(self) -> int:
+        """Frames needed on both sides for chunked == whole encoding."""
+        ...
+
+    @property
+    def decode_context(self) -> int:
+        """Frames needed on both sides for chunked == whole decoding."""
+        ...
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of one encode window, context included."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Windows of one encode call."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -44,6 +83,7 @@ class Codec(Protocol):
         Args:
             edge: float32 ``[..., encode_context * hop]``, the samples next to the edge.
             side: which end of the signal.
+
         Returns:
             float32 of the same shape: the samples before the start or after the end.
         """
@@ -55,17 +95,24 @@ class Codec(Protocol):
         Args:
             waves: float32 ``[B, frames * hop]`` with ``frames > 2 * encode_context``. The pipeline
                 always passes ``B == batch_size`` and ``frames == window_frames``.
+
         Returns:
             ``stored_dtype`` array ``[B, stored_rows, frames - 2 * encode_context]``.
         """
         ...
 
     def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """z of stored frames on the CPU, for statistics: ``[..., rows, T]`` -> float32 ``[..., latent_dim, T]``."""
+        """Latents of stored frames on the CPU, for statistics.
+
+        ``[..., stored_rows, T]`` -> float32 ``[..., latent_dim, T]``.
+        """
         ...
 
     def latents(self, stored: Tensor) -> Tensor:
-        """z on the device of ``stored``: ``[..., stored_rows, T]`` -> float32 ``[..., latent_dim, T]``."""
+        """Latents on the device of ``stored``.
+
+        ``[..., stored_rows, T]`` -> float32 ``[..., latent_dim, T]``.
+        """
         ...
 
     def decode(self, z: Tensor) -> Tensor:
@@ -84,6 +131,7 @@ def encode(codec: Codec, wave: NDArray[np.float32]) -> NDArray[Any]:
     Args:
         codec: any codec.
         wave: float32 ``[channels, samples]`` at ``codec.sample_rate``.
+
     Returns:
         stored array ``[channels, stored_rows, ceil(samples / hop)]``.
     """

@@ -1,0 +1,155 @@
+"""``jatsr doctor``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Literal
+
+import click
+
+from pipeline.engines.base import Engine
+from shards.errors import JatsrError
+
+State = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried."""
+
+    area: str
+    name: str
+    state: State
+    detail: str
+    required: bool = False
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what works on this machine, by trying it.
+
+    Exits with 1 if something is broken that every build needs.
+    """
+    findings = [*_machine(), *_libraries(), *_decoders(), *_codecs(), *_engines(), *_storage()]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        area = ""
+        for finding in findings:
+            if finding.area != area:
+                area = finding.area
+                click.echo(area)
+            mark = {"ok": "ok", "missing": "--", "broken": "XX"}[finding.state]
+            click.echo(f"  {mark}  {finding.name:<22} {finding.detail}")
+    if any(f.required and f.state != "ok" for f in findings):
+        raise SystemExit(1)
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    yield Finding("machine", "system", "ok", f"{system}, {cores} cores")
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    yield Finding("machine", "temporary files", "ok", f"{free / 1e9:.0f} GB free")
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    yield Finding(
+        "machine",
+        "C++ compiler",
+        "ok" if compiler else "missing",
+        compiler or "network codecs run uncompiled on the CPU (install g++)",
+    )
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in ("numpy", "scipy", "soxr", "soundfile", "pyarrow", "zarr", "webdataset", "torch",
+                 "transformers"):  # fmt: skip
+        try:
+            yield Finding("libraries", name, "ok", metadata.version(name), required=True)
+        except metadata.PackageNotFoundError:
+            yield Finding("libraries", name, "missing", f"pip install {name}", required=True)
+    import soundfile
+
+    found = tuple(int(part) for part in soundfile.__version__.split(".")[:2])
+    good = found >= (0, 14)
+    yield Finding(
+        "libraries",
+        "libsndfile",
+        "ok" if good else "broken",
+        soundfile.__libsndfile_version__ + ("" if good else ": soundfile >= 0.14 is needed"),
+        required=True,
+    )
+
+
+def _decoders() -> Iterator[Finding]:
+    from pipeline.stages.decode import probe_decoders
+
+    for name, result in probe_decoders().items():
+        required = name in ("WAV", "FLAC")
+        if result is True:
+            yield Finding("decoders", name, "ok", "encoded and decoded a clip", required)
+        else:
+            yield Finding("decoders", name, "missing", str(result or "not available"), required)
+
+
+def _codecs() -> Iterator[Finding]:
+    from jatsr_model.codecs import CodecConfig, resolve
+
+    for name in ("mdct", "dac-44khz"):
+        try:
+            spec = resolve(CodecConfig(name=name))
+        except JatsrError as error:
+            yield Finding("codecs", name, "missing", error.message.splitlines()[0], name == "mdct")
+        else:
+            detail = f"{spec.device}" + (
+                f", {spec.weights}" if spec.weights else ", no weights needed"
+            )
+            yield Finding("codecs", name, "ok", detail, name == "mdct")
+    yield _torch_device()
+
+
+def _torch_device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("codecs", "cuda", "ok", torch.cuda.get_device_name())
+    return Finding("codecs", "cuda", "missing", "no GPU that torch can use: the CPU is used")
+
+
+def _engines() -> Iterator[Finding]:
+    from pipeline.engines.local import LocalEngine
+
+    yield _tried("engines", "local", lambda: _run_engine(LocalEngine(1)), required=True)
+
+
+def _run_engine(engine: Engine) -> str:
+    from pipeline.engines.echo import EchoSession, EchoTask
+
+    results = list(engine.run(EchoSession(), [EchoTask("a"), EchoTask("b")]))
+    keys = sorted(result.key for result in results if hasattr(result, "key"))
+    if keys != ["a", "b"]:
+        raise RuntimeError(f"expected results a and b, found {keys}")
+    return "started a worker process and got its results"
+
+
+def _storage() -> Iterator[Finding]:
+    yield Finding("storage", "local files", "ok", "atomic renames on the same file system")
+    for scheme, module, extra in (("s3://", "s3fs", "s3"), ("gs://", "gcsfs", "gcs")):
+        there = importlib.util.find_spec(module) is not None
+        detail = f"{module} is installed" if there else f"pip install 'jatsr[{extra}]'"
+        yield Finding("storage", scheme, "ok" if there else "missing", detail)
+
+
+def _tried(area: str, name: str, attempt: Callable[[], str], *, required: bool) -> Finding:
+    try:
+        return Finding(area, name, "ok", attempt(), required)
+    except (JatsrError, OSError, RuntimeError) as error:
+        return Finding(area, name, "broken", str(error), required)

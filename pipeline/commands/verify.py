@@ -1,0 +1,55 @@
+"""``jatsr verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+
+@click.command()
+@click.argument("dest", type=click.Path(path_type=Path))
+@click.option(
+    "--codec-weights",
+    type=click.Path(path_type=Path),
+    help="Weights the dataset was made with, to derive the statistics again.",
+)
+@click.option(
+    "--no-statistics", is_flag=True, help="Do not derive the statistics again; needs no weights."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(dest: Path, codec_weights: Path | None, no_statistics: bool, as_json: bool) -> None:
+    """Check every byte of a dataset.
+
+    Hashes every shard, reads every sample, compares tables with shards and derives the statistics
+    again. Exits with 1 if anything is not as it should be.
+    """
+    from jatsr_model.codecs import load
+    from pipeline.codec_of import codec_of
+    from shards.manifest import read_manifest
+    from shards.verify import Problem
+    from shards.verify import verify as check
+
+    manifest = read_manifest(dest)
+    latents = None if no_statistics else load(codec_of(manifest, codec_weights)).latents_array
+    steps = len(manifest.shards) + (2 if no_statistics else 3)
+    problems: list[Problem] = []
+    done: list[str] = []
+    for checked in tqdm(check(dest, latents), "verify", total=steps, disable=None, leave=False):
+        done.append(checked.name)
+        problems += checked.problems
+    samples = sum(entry.samples for entry in manifest.shards)
+    if as_json:
+        found = [{"where": p.where, "what": p.what} for p in problems]
+        click.echo(json.dumps({"dataset": str(dest), "checked": done, "samples": samples,
+                               "statistics": not no_statistics, "problems": found}))  # fmt: skip
+    else:
+        for problem in problems:
+            click.echo(f"{problem.where}: {problem.what}", err=True)
+        if not problems:
+            what = "" if no_statistics else "; statistics are what the shards give"
+            click.echo(f"{dest}: {len(manifest.shards)} shards, {samples} samples verified{what}")
+    if problems:
+        raise SystemExit(1)

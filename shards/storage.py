@@ -1,0 +1,130 @@
+"""Durable files: atomic writes, hashes, canonical JSON, one writer per folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.errors import ConfigError, EnvironmentFailure
+
+_CHUNK = 1 << 20
+_MACHINE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+
+
+def canonical_json(value: Any) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode("utf-8")
+
+
+def pretty_json(value: Any) -> bytes:
+    """The same for files that people read: two spaces of indent and a final newline."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(folder: Path) -> str:
+    """One hash over the names and contents of all files of a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(canonical_json([path.relative_to(folder).as_posix(), sha256_file(path)]))
+    return digest.hexdigest()
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the renames inside a folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a whole file so that no reader ever sees a part of it.
+
+    Args:
+        path: the final name; a temporary sibling is renamed over it.
+        data: the content.
+        durable: also wait until it would survive a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def machine_errors(action: str) -> Iterator[None]:
+    """Turn a full disk and its kin into an error that stops the run instead of blaming a track."""
+    try:
+        yield
+    except MemoryError as error:
+        raise EnvironmentFailure(
+            f"out of memory while {action}",
+            hint="use fewer --workers; run the same command again to continue",
+        ) from error
+    except OSError as error:
+        if error.errno in _MACHINE_ERRNOS:
+            raise EnvironmentFailure(
+                f"{os.strerror(error.errno or 0)} while {action} ({error.filename or 'no file'})",
+                hint="free the resource, then run the same command again: it continues",
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the only writer's lock on a folder; the kernel drops it when the process dies.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another process is building in {folder.parent}",
+                hint="wait for it or choose another DEST",
+            ) from error
+        yield
+    finally:
+        os.close(handle)

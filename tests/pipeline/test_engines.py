@@ -1,0 +1,133 @@
+"""Engines: every task ends once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.engines.base import Crashed, Progress, Run
+from pipeline.engines.echo import EchoSession, EchoTask
+from pipeline.engines.inline import InlineEngine
+from pipeline.engines.local import LocalEngine
+from shards.errors import EnvironmentFailure
+
+
+@dataclass(frozen=True)
+class HostileSession:
+    """Holds results back like a pool does, and does to its process what a key asks for."""
+
+    hold: int = 2
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        def run(tasks: Iterator[EchoTask]) -> Iterator[EchoTask]:
+            held: list[EchoTask] = []
+            for task in tasks:
+                if "segfault" in task.key:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if "once" in task.key and not os.path.exists(task.key):
+                    with open(task.key, "w"):
+                        os.kill(os.getpid(), signal.SIGKILL)
+                if "hang" in task.key:
+                    time.sleep(60)
+                if "bug" in task.key:
+                    raise ZeroDivisionError("a defect")
+                if "full" in task.key:
+                    raise EnvironmentFailure("disk full")
+                held.append(task)
+                if len(held) > self.hold:
+                    yield held.pop(0)
+            yield from held
+
+        return run
+
+
+@dataclass(frozen=True)
+class StillbornSession:
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        os._exit(3)
+
+
+def keys_of(events: list[object]) -> list[str]:
+    return [e.key for e in events if isinstance(e, EchoTask)]
+
+
+@pytest.mark.parametrize("engine", [InlineEngine(), LocalEngine(1), LocalEngine(3)])
+def test_one_result_per_task(engine):
+    events = list(engine.run(EchoSession(), [EchoTask(str(i)) for i in range(7)]))
+    assert sorted(keys_of(events)) == [str(i) for i in range(7)]
+    assert sum(e.audio_seconds for e in events if isinstance(e, Progress)) == 7
+
+
+def test_a_poisoned_task_costs_only_itself():
+    tasks = [EchoTask(k) for k in ("a", "b", "segfault", "c", "d", "segfault2", "e")]
+    events = list(LocalEngine(2).run(HostileSession(), tasks))
+    assert sorted(keys_of(events)) == ["a", "b", "c", "d", "e"]
+    crashed = {e.task.key: e.reason for e in events if isinstance(e, Crashed)}
+    assert set(crashed) == {"segfault", "segfault2"}
+    assert all("SIGSEGV" in reason for reason in crashed.values())
+
+
+def test_a_worker_killed_once_costs_nothing(tmp_path):
+    tasks = [EchoTask(k) for k in ("a", "b", str(tmp_path / "once"), "c")]
+    events = list(LocalEngine(1).run(HostileSession(), tasks))
+    assert len(keys_of(events)) == 4
+    assert not any(isinstance(e, Crashed) for e in events)
+
+
+def test_a_hanging_task_is_ended():
+    events = list(LocalEngine(1, stall_seconds=3).run(HostileSession(), [EchoTask("hang")]))
+    (crash,) = [e for e in events if isinstance(e, Crashed)]
+    assert "no sign of life" in crash.reason
+
+
+def test_defects_and_machine_failures_stop_the_run():
+    with pytest.raises(EnvironmentFailure, match="ZeroDivisionError"):
+        list(LocalEngine(1).run(HostileSession(), [EchoTask("bug")]))
+    with pytest.raises(EnvironmentFailure, match="disk full"):
+        list(LocalEngine(1).run(HostileSession(), [EchoTask("full")]))
+
+
+def test_workers_that_cannot_start_are_reported():
+    with pytest.raises(EnvironmentFailure, match="could not start"):
+        list(LocalEngine(2).run(StillbornSession(), [EchoTask("a"), EchoTask("b")]))
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, os, sys, time
+            from pipeline.engines import worker
+            if __name__ == "__main__":
+                context = multiprocessing.get_context("spawn")
+                ours, theirs = context.Pipe()
+                process = context.Process(target=worker.main, args=(theirs,))
+                process.start()
+                print(process.pid, flush=True)
+                time.sleep(60)
+            """
+        )
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as main:
+        assert main.stdout is not None
+        pid = int(main.stdout.readline())
+        time.sleep(2)
+        main.kill()
+        main.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{pid}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker is still there")

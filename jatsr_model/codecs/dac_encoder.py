@@ -52,6 +52,7 @@ class Snake(nn.Module):
         self._dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images ``[B, channels, 1, samples]`` -> the same shape in the layer's dtype."""
         x = x.float()
         if self._dtype is torch.float32:
             return x + self.inverse * torch.sin(self.alpha * x).pow(2)
@@ -69,7 +70,8 @@ def _flat_conv(conv: nn.Conv1d, dtype: torch.dtype) -> nn.Conv2d:
             padding=(0, int(conv.padding[0])),
             dilation=(1, conv.dilation[0]),
         )
-    assert conv.bias is not None
+    if conv.bias is None:
+        raise ValueError(f"expected a convolution with a bias, not {conv}")
     weight = conv.weight.detach()[:, :, None, :].to(dtype)
     flat.weight = nn.Parameter(weight.clone(memory_format=torch.channels_last), requires_grad=False)
     flat.bias = nn.Parameter(conv.bias.detach().to(dtype).clone(), requires_grad=False)
@@ -90,7 +92,7 @@ class _Downsample(nn.Module):
             raise ValueError(f"expected kernel 2s, padding s/2 with an even stride s, not {conv}")
         with torch.device("meta"):
             grouped = nn.Conv1d(conv.in_channels * self.stride, conv.out_channels, 2)
-        weight = conv.weight.detach().unflatten(2, (2, self.stride))  # [out, in, 2, s]
+        weight = conv.weight.detach().reshape(*conv.weight.shape[:2], 2, self.stride)
         grouped.weight = nn.Parameter(weight.permute(0, 3, 1, 2).flatten(1, 2))
         grouped.bias = conv.bias
         self.conv = _flat_conv(grouped, dtype)

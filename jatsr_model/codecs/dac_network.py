@@ -68,7 +68,7 @@ def build(config: DacConfig, state: Mapping[str, Tensor], origin: str) -> DacMod
             hint="use the weights of the 44.1 kHz, 8 kbps model (--codec-weights)",
         )
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
-    return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return model.eval().requires_grad_(False)
 
 
 def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

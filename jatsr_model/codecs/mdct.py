@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ IDENTITY: Mapping[str, Any] = {
 _ANGLE = np.pi * (np.arange(HALF) + HALF + 0.5) / (2 * HOP)
 _SIN = np.sin(_ANGLE).astype(np.float32)
 _COS = np.cos(_ANGLE).astype(np.float32)
-# Solves sin(a) x + cos(a) x' = x for x': the continuation that makes an outermost fold the identity.
+# Solves sin(a) x + cos(a) x' = x for x': continued so, an outermost fold is the identity.
 _MIRROR = np.tan((np.pi / 2 - _ANGLE) / 2).astype(np.float32)
 
 
@@ -78,18 +78,16 @@ class MdctCodec:
     a vector of norm 1, so ``|c| <= 32 max|x|`` and ``sqrt(32e8) = 56569 < 65504``.
     """
 
-    name: ClassVar = "mdct"
-    sample_rate: ClassVar = SAMPLE_RATE
-    hop: ClassVar = HOP
-    latent_dim: ClassVar = HOP
-    stored_rows: ClassVar = HOP
-    encode_context: ClassVar = 1
-    decode_context: ClassVar = 1
-    window_frames: ClassVar = 258
-    batch_size: ClassVar = 4
-
-    def __init__(self) -> None:
-        self.stored_dtype: np.dtype[Any] = np.dtype(np.float16)
+    name: str = "mdct"
+    sample_rate: int = SAMPLE_RATE
+    hop: int = HOP
+    latent_dim: int = HOP
+    stored_rows: int = HOP
+    stored_dtype: np.dtype[Any] = np.dtype(np.float16)
+    encode_context: int = 1
+    decode_context: int = 1
+    window_frames: int = 258
+    batch_size: int = 4
 
     @property
     def identity(self) -> Mapping[str, Any]:

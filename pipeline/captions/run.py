@@ -123,12 +123,11 @@ def caption_tracks(
             _note(run, track_id, kept)
             progress(1)
             continue
-        try:
-            waiting[track_id] = load(path)
-        except TrackError as error:
-            run.failures[track_id] = error.message
+        clip = _clip(run, track_id, path, load)
+        if clip is None:
             progress(1)
             continue
+        waiting[track_id] = clip
         if len(waiting) == captioner.batch_size:
             _caption(waiting, captioner, cache, run)
             progress(len(waiting))
@@ -137,6 +136,18 @@ def caption_tracks(
         _caption(waiting, captioner, cache, run)
         progress(len(waiting))
     return run
+
+
+def _clip(run: CaptionRun, track_id: str, path: Path, load: Callable[[Path], Clip]) -> Clip | None:
+    try:
+        clip = load(path)
+    except TrackError as error:
+        run.failures[track_id] = error.message
+        return None
+    if len(clip):
+        return clip
+    run.failures[track_id] = f"{path.name} is too short to be heard"
+    return None
 
 
 def _caption(

@@ -181,12 +181,12 @@ def load(path: Path) -> Clip:
 
 def test_tracks_are_captioned_once(tmp_path: Path) -> None:
     cache = CaptionCache(tmp_path / "cache", Counting.identity)
-    items = [(name, Path(name)) for name in ("5", "6", "bad", "5", "7", "99")]
+    items = [(name, Path(name)) for name in ("5", "6", "bad", "5", "0", "7", "99")]
     model, done = Counting(), []
     run = caption_tracks(items, model, cache, load=load, progress=done.append)
     assert run.captions == {name: f"{name} samples, é" for name in ("5", "6", "7")}
-    assert run.failures == {"bad": "no audio"}
-    assert (model.asked, run.generated, sum(done)) == ([5, 6, 7, 99], 4, 5)
+    assert run.failures == {"bad": "no audio", "0": "0 is too short to be heard"}
+    assert (model.asked, run.generated, sum(done)) == ([5, 6, 7, 99], 4, 6)
     again = caption_tracks([*items, ("8", Path("8"))], model, cache, load=load)
     assert model.asked == [5, 6, 7, 99, 8]
     assert again.captions == {**run.captions, "8": "8 samples, é"}

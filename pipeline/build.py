@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jatsr_model.codecs import CodecSpec, resolve
 from pipeline.assemble import AssembledShard, AssembleSession
-from pipeline.captioning import caption_missing
+from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
 from pipeline.engines.base import Crashed, Engine, Progress
@@ -27,6 +27,7 @@ from pipeline.publish import Existing, load_existing, publish
 from pipeline.records import TrackResult
 from pipeline.scan import find_files, scan
 from pipeline.tally import Breaker, Tally
+from pipeline.ui import Ui
 from shards.errors import ConfigError, EnvironmentFailure
 from shards.layout import MANIFEST, STAGING
 from shards.manifest import Manifest, read_manifest
@@ -34,22 +35,6 @@ from shards.storage import folder_lock, machine_errors, pretty_json, write_atomi
 from shards.tables import LEDGER_SCHEMA
 
 _SHARDS_INLINE = 4  # starting processes takes longer than assembling so few
-
-
-class Ui(Protocol):
-    """How a build tells what it is doing; the command line has several."""
-
-    def note(self, message: str) -> None:
-        """Say something once."""
-        ...
-
-    def start(self, phase: str, total: float, unit: str) -> None:
-        """A phase with a known amount of work begins; the one before it has ended."""
-        ...
-
-    def advance(self, amount: float) -> None:
-        """Work done in the phase."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +89,8 @@ class Build:
         self._ui = ui
         self._rebuild = rebuild
         self._codec: CodecSpec = resolve(config.codec_config)
-        self._bytes = byte_config(config, self._codec)
+        self._captioning = Captioning(parse_chain(config.captions), config.device)
+        self._bytes = byte_config(config, self._codec, self._captioning.identity)
         self._fingerprint = fingerprint(self._bytes)
         self._workers = (os.cpu_count() or 1) if config.workers is None else config.workers
 
@@ -239,8 +225,7 @@ class Build:
             self._ui.note(
                 f"continuing: {len(results)} of {len(plan.tasks)} tracks are done already"
             )
-        chain = parse_chain(self._config.captions)
-        captions = caption_missing(chain, todo, self._config.device, self._ui)
+        captions = self._captioning.run([plan.sources[task.track] for task in todo], self._ui)
         session = TrackSession(self._graph_config(place, captions))
         self._ui.start("build", sum(task.seconds for task in todo), "audio seconds")
         breaker, began = Breaker(), time.monotonic()

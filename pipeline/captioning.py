@@ -1,15 +1,78 @@
-"""The captioning model as a stage of its own, before the build."""
+"""The captioning model as an accelerator stage of its own, before the build."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
 
 from pipeline.captions import CaptionChain
-from pipeline.plan import TrackTask
+from pipeline.captions.chain import MODEL
+from pipeline.captions.sidecar import read_sidecar, sidecar_path
+from pipeline.scan import Scanned
+from pipeline.ui import Ui
+from shards.errors import ConfigError
 
 
-def caption_missing(
-    chain: CaptionChain, tasks: Sequence[TrackTask], device: str, ui: object
-) -> Mapping[str, str]:
-    """Captions by track."""
-    return {}
+class Captioning:
+    """Captions by a model for the tracks whose chain gets as far as the model.
+
+    Args:
+        chain: ``--captions``.
+        device: ``--device``.
+        cache: where captions are kept by content; the user's cache by default.
+
+    Raises:
+        ConfigError: the chain names a model that is not there.
+    """
+
+    def __init__(self, chain: CaptionChain, device: str, cache: Path | None = None) -> None:
+        self._chain = chain
+        self._cache = cache or user_cache_path("jatsr") / "captions"
+        self._model = chain.model_path if MODEL in chain.sources else None
+        self.identity: Mapping[str, Any] | None = None
+        if self._model is not None:
+            from pipeline.captions.model import model_identity
+
+            self._device = _resolved(device)
+            self.identity = model_identity(self._model, device=self._device)
+
+    def run(self, tracks: Sequence[Scanned], ui: Ui) -> dict[str, str]:
+        """Captions by track, from the cache where they are; the model is loaded only if needed."""
+        if self._model is None:
+            return {}
+        from pipeline.captions.run import CaptionCache, caption_tracks
+
+        assert self.identity is not None
+        cache = CaptionCache(self._cache, self.identity)
+        wanted = [item for item in tracks if self._reaches_model(item)]
+        kept = {item.track: cache.get(item.track) for item in wanted}
+        todo = [(i.track, Path(i.found.path)) for i in wanted if kept[i.track] is None]
+        captions = {track: text for track, text in kept.items() if text}
+        if todo:
+            from pipeline.captions.model import AudioCaptioner
+
+            ui.start("captions", len(todo), "tracks")
+            captioner = AudioCaptioner(self._model, device=self._device)
+            captions |= caption_tracks(todo, captioner, cache, progress=ui.advance).captions
+        return captions
+
+    def _reaches_model(self, item: Scanned) -> bool:
+        """Whether no source before the model has text; what would have to be measured counts."""
+        for source in self._chain.sources[: self._chain.sources.index(MODEL)]:
+            if source == "sidecar" and read_sidecar(sidecar_path(Path(item.found.path))).text:
+                return False
+            if source == "tags" and item.tags.sentence():
+                return False
+        return True
+
+
+def _resolved(device: str) -> str:
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ConfigError("--device cuda: expected a GPU that torch can use, found none")
+    return "cuda" if there and device != "cpu" else "cpu"

@@ -29,8 +29,16 @@ FLAGS = {
 }
 
 
-def byte_config(config: BuildConfig, codec: CodecSpec) -> dict[str, Any]:
-    """Everything that influences the bytes of a dataset, JSON-ready."""
+def byte_config(
+    config: BuildConfig, codec: CodecSpec, caption_model: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Everything that influences the bytes of a dataset, JSON-ready.
+
+    Args:
+        config: the options.
+        codec: as resolved.
+        caption_model: identity of the captioning model, where there is one.
+    """
     policy = config.gain_policy
     return {
         "format_version": FORMAT_VERSION,
@@ -55,7 +63,10 @@ def byte_config(config: BuildConfig, codec: CodecSpec) -> dict[str, Any]:
         "split": {"by": config.split_by, "val_fraction": config.val_fraction},
         "excerpt_frames": config.excerpt_frames(codec),
         "shard_hours": config.resolved_shard_hours(codec),
-        "captions": str(parse_chain(config.captions)),
+        "captions": {
+            "sources": list(parse_chain(config.captions).sources),
+            "model": caption_model,
+        },
         "stages": dict(STAGE_VERSIONS),
     }
 

@@ -179,5 +179,5 @@ def _sum_of_rows(codes: Tensor, tables: Tensor) -> Tensor:
     rows = (codes.transpose(-1, -2) + offsets).reshape(-1, books)
     with torch.no_grad():
         z = functional.embedding_bag(rows, tables, mode="sum")
-    shaped = z.reshape(*codes.shape[:-2], codes.shape[-1], -1)
+    shaped = z.reshape(*codes.shape[:-2], codes.shape[-1], tables.shape[1])
     return shaped.transpose(-1, -2).contiguous()

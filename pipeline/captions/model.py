@@ -22,9 +22,10 @@ from shards.errors import ConfigError, MissingExtraError
 
 PROMPT = "<|audio_bos|><|AUDIO|><|audio_eos|>Generate the caption in English:"
 MAX_NEW_TOKENS = 128
+BATCH_SIZE = 8
 MAX_CHARACTERS = 2000
 _CLIP_SAMPLES = CLIP_RATE * CLIP_SECONDS
-_HASHED = ("*.json", "*.txt", "*.safetensors", "*.bin", "*.model", "*.jinja")
+_HASHED = ("*.json", "*.txt", "*.safetensors", "*.model", "*.jinja")
 
 
 class AudioCaptioner:
@@ -49,28 +50,21 @@ class AudioCaptioner:
         path: Path,
         *,
         device: str = "cpu",
-        batch_size: int = 8,
+        batch_size: int = BATCH_SIZE,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
         self._device, self._batch_size = device, batch_size
         self._max_new_tokens = max_new_tokens
-        self._dtype = "float32" if device.startswith("cpu") else "bfloat16"
-        _expect_model(path)
+        self._identity = model_identity(
+            path, device=device, batch_size=batch_size, max_new_tokens=max_new_tokens
+        )
+        self._dtype = _dtype(device)
         self._processor, self._model = _load(path, device, self._dtype)
-        self._weights = folder_hash(path)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """JSON-ready facts that determine a caption, besides the audio."""
-        return {
-            "name": "qwen2-audio",
-            "sha256": self._weights,
-            "prompt": PROMPT,
-            "max_new_tokens": self._max_new_tokens,
-            "device": self._device.partition(":")[0],
-            "dtype": self._dtype,
-            "batch_size": self._batch_size,
-        }
+        """See ``model_identity``."""
+        return self._identity
 
     @property
     def batch_size(self) -> int:
@@ -125,6 +119,34 @@ class AudioCaptioner:
         )
 
 
+def model_identity(
+    path: Path,
+    *,
+    device: str,
+    batch_size: int = BATCH_SIZE,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> Mapping[str, Any]:
+    """JSON-ready facts that determine a caption, besides the audio; the model is not loaded.
+
+    Raises:
+        ConfigError: the folder is missing or does not hold such a model.
+    """
+    _expect_model(path)
+    return {
+        "name": "qwen2-audio",
+        "sha256": folder_hash(path),
+        "prompt": PROMPT,
+        "max_new_tokens": max_new_tokens,
+        "device": device.partition(":")[0],
+        "dtype": _dtype(device),
+        "batch_size": batch_size,
+    }
+
+
+def _dtype(device: str) -> str:
+    return "float32" if device.startswith("cpu") else "bfloat16"
+
+
 def folder_hash(path: Path) -> str:
     """SHA-256 over the names and contents of a model folder's configuration and weights."""
     digest = hashlib.sha256()
@@ -173,7 +195,7 @@ def _load(path: Path, device: str, dtype: str) -> tuple[Any, Any]:
     try:
         processor = AutoProcessor.from_pretrained(path, local_files_only=True)
         model = Qwen2AudioForConditionalGeneration.from_pretrained(
-            path, local_files_only=True, dtype=getattr(torch, dtype)
+            path, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(

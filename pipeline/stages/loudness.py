@@ -211,7 +211,8 @@ def decide_gain(loudness: Loudness, policy: GainPolicy) -> Gain:
         raise TrackSkipped("silent: no non-zero sample")
     if loudness.lufs < policy.silence_lufs:
         raise TrackSkipped(
-            f"near-silent: {loudness.lufs:.1f} LUFS, threshold {policy.silence_lufs:g}"
+            f"near-silent: {loudness.lufs:.1f} LUFS ({loudness.rms_dbfs:.1f} dBFS RMS), "
+            f"threshold {policy.silence_lufs:g} LUFS"
         )
     if policy.target_lufs is None:
         return Gain(1.0, 0.0, loudness.lufs, loudness.peak, limited_by_peak=False)

@@ -13,7 +13,7 @@ from shards.layout import SPLITS, shard_name
 _SPLIT_SALT = b"jatsr-split:"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrackTask:
     """One track to build: the unit of work."""
 

@@ -85,7 +85,7 @@ Event = Begin | Pcm | Described | End | Dropped
 EncodedEvent = Begin | Stored | Described | End | Dropped
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrackResult:
     """How a track ended, for the ledger and the report."""
 

@@ -20,10 +20,11 @@ _CHUNK = 1 << 20
 _FILES_PER_TASK = 256
 _PARALLEL_FROM = 2048  # files; below that starting processes costs more than it saves
 _MIN_BYTES_PER_SECOND = 400.0  # the lowest rate of any codec we read: guards lying headers
+_NO_TAGS = Tags()
 _FALLBACK_BYTES_PER_SECOND = 24_000.0  # 192 kbit/s, where a header gives no duration
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """A file in the sources, before it is opened."""
 
@@ -34,7 +35,7 @@ class Found:
     problem: str = ""  # why it cannot be opened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scanned:
     """A file with its identity."""
 
@@ -122,7 +123,9 @@ def identify(found: Found, known: Known) -> Scanned:
         problem = f"cannot be read: {error.strerror or error}"
         return Scanned(found, _kind_by_name(found.path), problem)
     tags, facts = probe(Path(found.path))
-    return Scanned(found, kind, what, track, _seconds(facts.seconds, found.size), tags)
+    seconds = _seconds(facts.seconds, found.size)
+    # Most files of a large collection have no tags: one object for all of them saves memory.
+    return Scanned(found, kind, what, track, seconds, _NO_TAGS if tags == _NO_TAGS else tags)
 
 
 def scan(

@@ -30,7 +30,7 @@ _SHAPE_FIELDS = (
 
 
 def config_44khz() -> DacConfig:
-    """The 44.1 kHz, 8 kbps network: 76.65 M parameters, hop 512, nine codebooks of 1024."""
+    """The 44.1 kHz, 8 kbps network: 76.62 M parameters, hop 512, nine codebooks of 1024."""
     from transformers import DacConfig
 
     return DacConfig(

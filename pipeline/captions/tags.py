@@ -48,7 +48,7 @@ _PARSER_ERRORS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tags:
     """Cleaned tags; an absent one is empty.
 

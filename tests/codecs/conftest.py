@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,17 @@ def synthetic_music(samples: int, seed: int = 0, channels: int = 1) -> NDArray[n
         bursts = generator.standard_normal(samples) * np.exp(-8 * ((time * rate) % 1))
         lanes.append(0.4 * tone + 0.1 * bursts)
     return np.asarray(lanes, np.float32)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in a pipeline worker; and the tests' small networks are slower on more threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO ?= demo
 
 .PHONY: demo test quick lint format clean
 
 demo: $(VENV)/.run
-	$(BIN)/python examples/make_music.py demo/music
-	$(BIN)/jatsr build demo/music demo/dataset
-	$(BIN)/jatsr verify demo/dataset
-	$(BIN)/jatsr info demo/dataset
+	$(BIN)/python examples/make_music.py $(DEMO)/music
+	$(BIN)/jatsr build $(DEMO)/music $(DEMO)/dataset
+	$(BIN)/jatsr verify $(DEMO)/dataset
+	$(BIN)/jatsr info $(DEMO)/dataset
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,14 +55,15 @@ class DacCodec:
         self.identity: Mapping[str, Any] = spec.identity
         self.device = torch.device(spec.device)
         self.model = model.to(self.device)
-        self._encoder = self._prepare_encoder(spec)
-        self._values, self._tables = _tables(model)
-        self._cpu_tables = self._tables.cpu()
+        self._spec = spec
+        self._books = {self.device: _books(self.model)}
 
-    def _prepare_encoder(self, spec: CodecSpec) -> Callable[[Tensor], Tensor]:
-        dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+    @cached_property
+    def _encoder(self) -> Callable[[Tensor], Tensor]:
+        """Built when first used: who only needs latents or sound compiles nothing."""
+        dtype = torch.bfloat16 if self._spec.precision == "bf16" else torch.float32
         flat = FlatEncoder(self.model.encoder, dtype).to(self.device).eval()
-        if not spec.compile:
+        if not self._spec.compile:
             return flat
         example = torch.zeros(self.batch_size, self.window_frames * self.hop, device=self.device)
         with _exact_kernels():
@@ -126,7 +128,7 @@ class DacCodec:
     def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Latents of codes on the CPU: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``."""
         codes = torch.from_numpy(np.asarray(stored, np.int64))
-        return _sum_of_rows(codes, self._cpu_tables).numpy()
+        return self.latents(codes).numpy()
 
     def latents(self, stored: Tensor) -> Tensor:
         """Latents on the device of ``stored``: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``.
@@ -134,17 +136,23 @@ class DacCodec:
         Each codebook entry is stored already projected, so z is a sum of nine table rows: equal to
         the network's own ``from_codes`` to float32 rounding.
         """
-        return _sum_of_rows(stored.long(), self._tables.to(stored.device))
+        return _sum_of_rows(stored.long(), self._books_on(stored.device)[1])
 
     def projected(self, stored: Tensor) -> Tensor:
         """Codebook vectors, concatenated: ``[..., 9, T]`` -> float32 ``[..., 72, T]``.
 
         z is a linear function of these 72 numbers, so they say all that the 1024 channels do.
         """
-        values = self._values.to(stored.device)  # [9, 1024, 8]
+        values = self._books_on(stored.device)[0]  # [9, 1024, 8]
         rows = torch.arange(values.shape[0], device=stored.device)[:, None]
         vectors = values[rows, stored.long()]  # [..., 9, T, 8]
         return vectors.transpose(-1, -2).flatten(-3, -2)
+
+    def _books_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._books:
+            values, projected = self._books[self.device]
+            self._books[device] = (values.to(device), projected.to(device))
+        return self._books[device]
 
     def decode(self, z: Tensor) -> Tensor:
         """Waveform ``[..., 1024, T]`` -> float32 ``[..., T * hop]``; differentiable in z.
@@ -165,7 +173,7 @@ def _exact_kernels() -> AbstractContextManager[Any]:
 
 
 @torch.no_grad()
-def _tables(model: DacModel) -> tuple[Tensor, Tensor]:
+def _books(model: DacModel) -> tuple[Tensor, Tensor]:
     """Codebooks ``[books, size, dim]``, and projected ``[books * size, latent_dim]``."""
     quantizers = model.quantizer.quantizers
     values = torch.stack([q.codebook.weight for q in quantizers])

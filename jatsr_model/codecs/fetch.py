@@ -8,9 +8,10 @@ right hash passes it as ``--sha256`` on the first fetch already.
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import shutil
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ Origin = Literal["huggingface", "github"]
 HUB_REPOSITORY = "descript/dac_44khz"
 RELEASES = "https://github.com/descriptinc/descript-audio-codec/releases/download"
 RELEASE = "0.0.1"
-_HUB_FILES = ("config.json", "model.safetensors")
+HUB = "https://huggingface.co"
 _TIMEOUT = 60.0  # seconds without a byte
 
 
@@ -45,6 +46,7 @@ class FetchRequest:
         folder: where to put the files.
         force: download again and replace what is there.
         releases: address the GitHub release assets lie under.
+        hub: address of the hub or of a mirror of it.
     """
 
     origin: Origin = "huggingface"
@@ -53,12 +55,18 @@ class FetchRequest:
     folder: Path
     force: bool = False
     releases: str = RELEASES
+    hub: str = HUB
 
     @classmethod
     def to_cache(cls, origin: Origin, revision: str, sha256: str, *, force: bool) -> FetchRequest:
         """A request that fills the cache in which ``dac-44khz`` looks."""
         return cls(
-            origin=origin, revision=revision, sha256=sha256, folder=cache_folder(), force=force
+            origin=origin,
+            revision=revision,
+            sha256=sha256,
+            folder=cache_folder(),
+            force=force,
+            hub=os.environ.get("HF_ENDPOINT") or HUB,
         )
 
 
@@ -72,7 +80,7 @@ def fetch(request: FetchRequest) -> tuple[Path, Source]:
         WeightsError: the bytes are not those of ``--sha256`` or of the record.
         EnvironmentFailure: the network or the disk failed.
     """
-    name = _HUB_FILES[1] if request.origin == "huggingface" else "weights.pth"
+    name = "model.safetensors" if request.origin == "huggingface" else "weights.pth"
     target = request.folder / name
     known = read_source(target) if target.exists() and not request.force else None
     if known is not None and request.revision in ("", known.revision):
@@ -81,19 +89,22 @@ def fetch(request: FetchRequest) -> tuple[Path, Source]:
             _verify(target, request.sha256, "was given as --sha256")
         return target, known
     request.folder.mkdir(parents=True, exist_ok=True)
-    partial = request.folder / f".{name}.partial"
+    partial, config = (request.folder / f".{n}.partial" for n in (name, "config.json"))
     try:
-        source = _download(request, partial)
+        source = _download(request, partial, config)
         _accept(request, target, source)
+        if config.exists():
+            os.replace(config, request.folder / "config.json")
         os.replace(partial, target)
         source.write(target)
-    except OSError as error:  # also what urllib and huggingface_hub raise
+    except (OSError, KeyError, ValueError, http.client.HTTPException) as error:
         raise EnvironmentFailure(
             f"could not download the DAC weights: {error}",
             hint="check the network, or copy the file by hand and name it with --codec-weights",
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+        config.unlink(missing_ok=True)
     return target, source
 
 
@@ -120,29 +131,30 @@ def _verify(path: Path, expected: str, why: str) -> None:
         )
 
 
-def _download(request: FetchRequest, partial: Path) -> Source:
-    if request.origin == "huggingface":
-        return _from_hub(request, partial)
-    revision = request.revision or RELEASE
-    url = f"{request.releases}/{revision}/weights.pth"
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, partial.open("wb") as file:  # noqa: S310
-        shutil.copyfileobj(answer, file, 1 << 20)
-        expected = answer.headers.get("Content-Length")
-    if expected is not None and partial.stat().st_size != int(expected):
-        raise OSError(f"{url} ended after {partial.stat().st_size} of {expected} bytes")
+def _download(request: FetchRequest, partial: Path, config: Path) -> Source:
+    if request.origin == "github":
+        revision = request.revision or RELEASE
+        url = f"{request.releases}/{revision}/weights.pth"
+    else:
+        revision = _commit(request)
+        folder = f"{request.hub}/{HUB_REPOSITORY}/resolve/{revision}"
+        _save(f"{folder}/config.json", config)
+        url = f"{folder}/model.safetensors"
+    _save(url, partial)
     return Source(url=url, revision=revision, sha256=sha256_of(partial))
 
 
-def _from_hub(request: FetchRequest, partial: Path) -> Source:
-    import huggingface_hub
-
+def _commit(request: FetchRequest) -> str:
+    """The commit a branch or tag of the hub repository points at now."""
     wanted = request.revision or "main"
-    commit = huggingface_hub.HfApi().model_info(HUB_REPOSITORY, revision=wanted).sha
-    config, weights = (
-        Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, name, revision=commit))
-        for name in _HUB_FILES
-    )
-    shutil.copyfile(weights, partial)
-    shutil.copyfile(config, request.folder / _HUB_FILES[0])
-    url = f"https://huggingface.co/{HUB_REPOSITORY}/resolve/{commit}/{_HUB_FILES[1]}"
-    return Source(url=url, revision=str(commit), sha256=sha256_of(partial))
+    url = f"{request.hub}/api/models/{HUB_REPOSITORY}/revision/{wanted}"
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310
+        return str(json.load(answer)["sha"])
+
+
+def _save(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, path.open("wb") as file:  # noqa: S310
+        shutil.copyfileobj(answer, file, 1 << 20)
+        expected = answer.headers.get("Content-Length")
+    if expected is not None and path.stat().st_size != int(expected):
+        raise OSError(f"{url} ended after {path.stat().st_size} of {expected} bytes")

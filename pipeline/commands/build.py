@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,8 @@ def build(
     from pipeline.estimate import estimate
     from pipeline.options import load_yaml, make_config
 
+    # A polite kill ends a build as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     options = load_yaml(config) if config else {}
     options |= {name: value for name, value in flags.items() if value not in (None, ())}
     ui = make_ui(json_logs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=worker.main, args=(theirs,), daemon=True)
-        self.process.start()
+        with _without_interrupts():
+            self.process.start()
         theirs.close()
         with contextlib.suppress(ConnectionError):  # died at once: the first receive says so
             self.connection.send(session)
@@ -65,6 +67,19 @@ class _Worker:
         code = self.process.exitcode
         self.process.close()
         return code
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Children started inside ignore Ctrl-C from their first instruction: it is ours to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 class LocalEngine:

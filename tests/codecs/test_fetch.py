@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,27 +99,28 @@ def test_network_failures_are_the_machines(request_: FetchRequest) -> None:
     assert left_over(request_.folder) == []
 
 
-def test_the_hub_revision_is_recorded_as_a_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The hub's own client is replaced; what is asked of it and what is kept is not."""
-    asked: list[tuple[str, str]] = []
-    for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes(name.encode())
-
-    def download(repository: str, name: str, *, revision: str) -> str:
-        asked.append((f"{repository}/{name}", revision))
-        return str(tmp_path / name)
-
-    api = SimpleNamespace(model_info=lambda _, revision: SimpleNamespace(sha="c0ffee"))
-    monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    path, source = fetch(FetchRequest(folder=tmp_path / "cache"))
-    assert asked == [
-        ("descript/dac_44khz/config.json", "c0ffee"),
-        ("descript/dac_44khz/model.safetensors", "c0ffee"),
-    ]
+def test_the_hub_revision_is_recorded_as_a_commit(request_: FetchRequest, release: Path) -> None:
+    root = release.parents[1]
+    api = root / "api/models/descript/dac_44khz/revision/main"
+    files = root / "descript/dac_44khz/resolve/c0ffee"
+    for path, content in {
+        api: json.dumps({"sha": "c0ffee"}),
+        files / "config.json": "{}",
+        files / "model.safetensors": "tensors",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    wanted = replace(request_, origin="huggingface", hub=request_.releases)
+    path, source = fetch(wanted)
     assert source.revision == "c0ffee"
-    assert "c0ffee" in source.url
-    assert path.read_bytes() == b"model.safetensors"
-    assert (path.parent / "config.json").read_bytes() == b"config.json"
+    assert source.url.endswith("/resolve/c0ffee/model.safetensors")
+    assert path.read_text() == "tensors"
+    assert (path.parent / "config.json").read_text() == "{}"
+    assert fetch(replace(wanted, hub="http://127.0.0.1:9")) == (path, source)
+    with pytest.raises(EnvironmentFailure, match="404"):
+        fetch(replace(wanted, revision="other"))
+    (files / "config.json").unlink()
+    api.write_text("<html>a captive portal</html>")
+    with pytest.raises(EnvironmentFailure, match="download"):
+        fetch(replace(wanted, force=True))
+    assert path.read_text() == "tensors"

@@ -13,7 +13,6 @@ from jatsr_model.codecs import CodecSpec, load
 from pipeline.engines.base import Progress, Run
 from pipeline.parts import PartStore
 from pipeline.plan import PlannedShard
-from shards.errors import EnvironmentFailure
 from shards.layout import stream_names
 from shards.manifest import ShardEntry
 from shards.statistics import Moments, shard_moments
@@ -29,9 +28,10 @@ class AssembledShard:
 
     key: str
     split: str
-    entry: ShardEntry | None  # None where no track of it has a part
+    entry: ShardEntry
     moments: Mapping[str, Moments]
     rows: tuple[Mapping[str, Any], ...]  # of samples.parquet, without the source
+    damaged: tuple[str, ...] = ()  # tracks whose parts were not what was staged; now discarded
 
 
 @dataclass(frozen=True)
@@ -51,39 +51,40 @@ class AssembleSession:
 
         def run(tasks: Iterator[PlannedShard]) -> Iterator[AssembledShard]:
             for shard in tasks:
+                path = self.target / shard.name
                 with machine_errors(f"assembling {shard.name}"):
-                    entry, rows = concatenate(shard, store, self.target / shard.name)
-                    moments = (
-                        shard_moments(self.target / shard.name, streams, codec.latents_array)
-                        if entry
-                        else {}
-                    )
-                yield AssembledShard(shard.key, shard.split, entry, moments, rows)
+                    entry, rows, damaged = concatenate(shard, store, path)
+                    moments = {} if damaged else shard_moments(path, streams, codec.latents_array)
+                yield AssembledShard(shard.key, shard.split, entry, moments, rows, damaged)
 
         return run
 
 
 def concatenate(
     shard: PlannedShard, store: PartStore, path: Path
-) -> tuple[ShardEntry | None, tuple[dict[str, Any], ...]]:
+) -> tuple[ShardEntry, tuple[dict[str, Any], ...], tuple[str, ...]]:
     """Write one shard from its parts.
 
     Args:
-        shard: the plan; tracks without samples contribute nothing.
+        shard: the plan; every track has a part with samples.
         store: where the parts are.
         path: the tar to write.
 
-    Raises:
-        EnvironmentFailure: a part is not what it was when it was staged (a power cut).
+    Returns:
+        the entry for the manifest, rows of ``samples.parquet``, and the tracks whose parts are
+        missing or damaged (after a power cut): they are discarded and the shard is of no use.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     rows: list[dict[str, Any]] = []
+    damaged = []
     offset = 0
     with path.open("wb") as file:
         for track in shard.tracks:
             part = store.load(track)
-            if part is None or not part.rows:
+            if part is None or _append(store.run_path(track), file, digest) != part.sha256:
+                store.discard(track)
+                damaged.append(track)
                 continue
             for row in part.rows:
                 place = {
@@ -92,23 +93,15 @@ def concatenate(
                     "offset": offset + row["offset"],
                 }
                 rows.append({**row, **place})
-            if _append(store.run_path(track), file, digest) != part.sha256:
-                store.discard(track)
-                raise EnvironmentFailure(
-                    f"the staged part of track {track} is damaged (a power cut?)",
-                    hint="run the same command again: only that track is built anew",
-                )
             offset += part.bytes
         file.write(END_OF_ARCHIVE)
         digest.update(END_OF_ARCHIVE)
         file.flush()
         os.fsync(file.fileno())
-    if not rows:
-        path.unlink()
-        return None, ()
     frames = sum(row["frames"] for row in rows)
     size = offset + len(END_OF_ARCHIVE)
-    return ShardEntry(shard.name, len(rows), frames, size, digest.hexdigest()), tuple(rows)
+    entry = ShardEntry(shard.name, len(rows), frames, size, digest.hexdigest())
+    return entry, tuple(rows), tuple(damaged)
 
 
 def _append(run: Path, file: BinaryIO, shard_digest: hashlib._Hash) -> str:

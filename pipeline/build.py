@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jatsr_model.codecs import CodecSpec, resolve
 from pipeline.assemble import AssembledShard, AssembleSession
@@ -21,18 +18,19 @@ from pipeline.engines.inline import InlineEngine
 from pipeline.engines.local import LocalEngine
 from pipeline.fingerprint import byte_config, expect_same, fingerprint
 from pipeline.graph import GraphConfig, TrackSession
-from pipeline.parts import PartStore
-from pipeline.plan import Plan, ledger_row, make_plan
-from pipeline.publish import Existing, load_existing, publish
+from pipeline.ledger import complete, finished, ledger_row
+from pipeline.parts import Part
+from pipeline.plan import Plan, make_plan
+from pipeline.publish import Existing, Target, load_existing, publish
 from pipeline.records import TrackResult
-from pipeline.scan import find_files, scan
-from pipeline.tally import Breaker, Tally
+from pipeline.scan import find_files, is_url, scan
+from pipeline.staging import Staging
+from pipeline.tally import BREAKER, Breaker, Tally
 from pipeline.ui import Ui
 from shards.errors import ConfigError, EnvironmentFailure
-from shards.layout import MANIFEST, STAGING
+from shards.layout import MANIFEST
 from shards.manifest import Manifest, read_manifest
-from shards.storage import folder_lock, machine_errors, pretty_json, write_atomically
-from shards.tables import LEDGER_SCHEMA
+from shards.storage import folder_lock, machine_errors, printable
 
 _SHARDS_INLINE = 4  # starting processes takes longer than assembling so few
 
@@ -45,22 +43,6 @@ class Outcome:
     plan: Plan
     tally: Tally
     changed: bool  # False where there was nothing to do
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a build works."""
-
-    dest: Path
-    staging: Path  # of this configuration
-
-    @property
-    def parts(self) -> Path:
-        return self.staging / "parts"
-
-    @property
-    def scratch(self) -> Path:
-        return self.staging / "scratch"
 
 
 class Build:
@@ -83,6 +65,8 @@ class Build:
         *,
         rebuild: bool = False,
     ) -> None:
+        if is_url(dest):
+            raise ConfigError(f"DEST {dest}: expected a local path, found a URL")
         self._sources = [path.expanduser() for path in sources]
         self._dest = Path(os.path.abspath(dest.expanduser()))
         self._config = config
@@ -92,7 +76,9 @@ class Build:
         self._captioning = Captioning(parse_chain(config.captions), config.device)
         self._bytes = byte_config(config, self._codec, self._captioning.identity)
         self._fingerprint = fingerprint(self._bytes)
-        self._workers = (os.cpu_count() or 1) if config.workers is None else config.workers
+        self._staging = Staging(self._dest, self._fingerprint, self._bytes)
+        wanted = config.workers
+        self._workers = default_workers(self._codec.device) if wanted is None else wanted
 
     @property
     def config(self) -> BuildConfig:
@@ -105,9 +91,16 @@ class Build:
         return self._codec
 
     def plan(self) -> Plan:
-        """Scan and plan without writing anything."""
-        existing = self._existing()
-        return self._plan(existing)[0]
+        """Scan and plan without writing anything; tracks that are staged count as done.
+
+        Raises:
+            ConfigError: what ``run`` would refuse.
+        """
+        self._staging.check(rebuild=self._rebuild)
+        plan, _ = self._plan(self._existing())
+        store = self._staging.store
+        left = tuple(task for task in plan.tasks if store.load(task.track) is None)
+        return replace(plan, tasks=left)
 
     def run(self) -> Outcome:
         """Build and publish.
@@ -117,26 +110,14 @@ class Build:
             EnvironmentFailure: the machine failed; run again to continue.
             TooManyFailed: nothing was published; run again to continue.
         """
-        self._refuse_foreign_folder()
-        with machine_errors(f"writing to {self._dest}"), folder_lock(self._dest / STAGING):
-            place = self._open_staging()
+        self._staging.check(rebuild=self._rebuild)
+        with machine_errors(f"writing to {self._dest}"), folder_lock(self._staging.root):
             existing = self._existing()
+            self._staging.open()
             plan, files = self._plan(existing)
-            outcome = self._build(place, existing, plan, files)
-            shutil.rmtree(self._dest / STAGING)
+            outcome = self._build(existing, plan, files)
+            self._staging.close()
         return outcome
-
-    def _refuse_foreign_folder(self) -> None:
-        dest = self._dest
-        if dest.exists() and not dest.is_dir():
-            raise ConfigError(f"DEST {dest}: expected a folder, found a file")
-        if not dest.exists() or (dest / MANIFEST).exists() or (dest / STAGING).exists():
-            return
-        if any(dest.iterdir()):
-            raise ConfigError(
-                f"DEST {dest}: expected a new or empty folder or a dataset, found other files",
-                hint="choose another DEST; jatsr build SOURCE... DEST takes the destination last",
-            )
 
     def _existing(self) -> Existing:
         if self._rebuild or not (self._dest / MANIFEST).exists():
@@ -145,90 +126,86 @@ class Build:
         expect_same(manifest.config, self._bytes, self._dest)
         return load_existing(self._dest, manifest)
 
-    def _open_staging(self) -> _Place:
-        """The staging folder of this configuration; others are refused or, if asked, removed."""
-        root = self._dest / STAGING
-        place = _Place(self._dest, root / self._fingerprint[:16])
-        for other in sorted(root.iterdir()):
-            if not other.is_dir() or other == place.staging:
-                continue
-            if not self._rebuild:
-                expect_same(_staged_config(other), self._bytes, self._dest)
-            shutil.rmtree(other)
-        for folder in (place.parts, place.scratch):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(place.staging / "config.json", pretty_json(self._bytes))
-        return place
-
     def _plan(self, existing: Existing) -> tuple[Plan, int]:
         files = find_files(self._sources, self._dest)
+        if not files:
+            sources = ", ".join(map(str, self._sources))
+            raise ConfigError(f"SOURCE {sources}: expected files, found none")
         self._ui.start("scan", len(files), "files")
-        known = {
+        published = {
             (row["source"], row["bytes"], row["mtime_ns"]): row["track"]
             for row in existing.ledger
             if row["track"]
         }
+        known = {**published, **self._staging.known_files()}
         scanned = scan(files, known, self._ui.advance, self._workers)
-        keep = {"ok", "skipped"} if self._config.retry_failed else {"ok", "skipped", "failed"}
-        done = {
-            row["track"]: row
-            for row in existing.ledger
-            if row["track"] and row["status"] in keep and _is_result(row)
-        }
-        hours = self._config.resolved_shard_hours(self._codec)
-        plan = make_plan(scanned, self._config, hours, done, existing.next_shard)
+        if self._staging.path.exists():
+            self._staging.remember_files(scanned)
+        plan = make_plan(
+            scanned,
+            self._config,
+            self._config.resolved_shard_hours(self._codec),
+            finished(existing.ledger, retry_failed=self._config.retry_failed),
+            existing.next_shard,
+            existing.splits,
+        )
         return plan, len(files)
 
-    def _build(self, place: _Place, existing: Existing, plan: Plan, files: int) -> Outcome:
+    def _build(self, existing: Existing, plan: Plan, files: int) -> Outcome:
         tally = Tally()
-        results = self._run_tracks(place, plan, tally)
-        ledger = [*plan.ledger, *_ledger_of(plan, results)]
-        tally.count(ledger)
+        known_failed = {row["track"] for row in existing.ledger if row["status"] == "failed"}
+        results = self._run_tracks(plan, tally, known_failed)
+        rows = [*plan.ledger, *_rows_of(plan, results)]
+        tally.count(rows)
         tally.expect_balance(files)
-        ledger = [_complete(row) for row in (*ledger, *_rows_no_longer_found(existing, ledger))]
-        ledger.sort(key=lambda row: str(row["source"]))
-        if existing.manifest is not None and ledger == list(existing.ledger):
-            return Outcome(existing.manifest, plan, tally, changed=False)
         tally.expect_few_failed(self._config.max_failed, self._config.strict)
+        ledger = complete(rows, existing.ledger)
+        if existing.manifest and ledger == existing.ledger and existing.is_whole(self._dest):
+            return Outcome(existing.manifest, plan, tally, changed=False)
         if not any(row["status"] == "ok" for row in ledger):
             raise ConfigError(
                 f"expected audio in {', '.join(map(str, self._sources))}, "
                 f"found {files} files and none that could be used:\n{_reasons(tally)}",
                 hint="see the reasons above; jatsr doctor tells which formats can be read here",
             )
-        assembled = self._assemble(place, plan)
+        self._note_changed_files(existing, plan)
+        assembled = self._assemble(plan, results)
+        damaged = {track for shard in assembled for track in shard.damaged}
+        if damaged:
+            self._ui.note(f"{len(damaged)} staged tracks are damaged (a power cut?): built again")
+            results = self._run_tracks(plan, tally, known_failed)
+            assembled = self._assemble(plan, results)
         self._ui.start("publish", 1, "dataset")
         manifest = publish(
-            place.dest,
-            place.staging,
+            Target(self._dest, self._staging.path, self._fingerprint, self._bytes, self._codec),
             existing,
             assembled,
             ledger,
-            Manifest(self._fingerprint, self._bytes, {}, {}),
-            self._codec,
         )
         self._ui.advance(1)
         return Outcome(manifest, plan, tally, changed=True)
 
-    def _run_tracks(self, place: _Place, plan: Plan, tally: Tally) -> dict[str, TrackResult]:
-        store = PartStore(place.parts)
-        results: dict[str, TrackResult] = {}
-        for task in plan.tasks:
-            part = store.load(task.track)
-            if part is not None:
-                results[task.track] = part.result
+    def _run_tracks(
+        self, plan: Plan, tally: Tally, known_failed: Set[str]
+    ) -> dict[str, TrackResult]:
+        """Results of all planned tracks: of an earlier run where they are staged, else built."""
+        store = self._staging.store
+        staged = [part for task in plan.tasks if (part := store.load(task.track))]
+        results = {p.result.track: p.result for p in staged if p.result.status != "failed"}
+        # Failures are tried again, since the cause may be gone, but not counted again.
+        known = known_failed | {p.result.track for p in staged if p.result.status == "failed"}
         tally.resumed = len(results)
         todo = [task for task in plan.tasks if task.track not in results]
         if not todo:
             return results
         if results:
-            self._ui.note(
-                f"continuing: {len(results)} of {len(plan.tasks)} tracks are done already"
-            )
+            count = f"{len(results)} of {len(plan.tasks)}"
+            self._ui.note(f"continuing: {count} tracks are done already")
         captions = self._captioning.run([plan.sources[task.track] for task in todo], self._ui)
-        session = TrackSession(self._graph_config(place, captions))
+        session = TrackSession(self._graph_config(captions))
         self._ui.start("build", sum(task.seconds for task in todo), "audio seconds")
-        breaker, began = Breaker(), time.monotonic()
+        limit = BREAKER if self._config.max_failed < 1 else len(todo) + 1
+        breaker, began = Breaker(limit, known), time.monotonic()
         for event in self._engine(len(todo)).run(session, todo):
             if isinstance(event, Progress):
                 tally.seconds += event.audio_seconds
@@ -237,11 +214,13 @@ class Build:
                 continue
             result = _crash_result(event) if isinstance(event, Crashed) else event
             results[result.track] = result
+            if result.status == "failed":
+                store.save(Part(result))
             breaker.see(result)
-        tally.wall = time.monotonic() - began
+        tally.wall += time.monotonic() - began
         return results
 
-    def _graph_config(self, place: _Place, captions: Mapping[str, str]) -> GraphConfig:
+    def _graph_config(self, captions: Mapping[str, str]) -> GraphConfig:
         config = self._config
         return GraphConfig(
             codec=self._codec,
@@ -251,41 +230,57 @@ class Build:
             captions=parse_chain(config.captions),
             model_captions=captions,
             excerpt_frames=config.excerpt_frames(self._codec),
-            parts=place.parts,
-            scratch=place.scratch,
+            parts=self._staging.parts,
+            scratch=self._staging.scratch,
         )
 
-    def _assemble(self, place: _Place, plan: Plan) -> list[AssembledShard]:
-        session = AssembleSession(
-            self._codec, len(self._config.low_res), place.parts, place.staging
-        )
-        self._ui.start("assemble", len(plan.shards), "shards")
+    def _assemble(self, plan: Plan, results: Mapping[str, TrackResult]) -> list[AssembledShard]:
+        """Shards of the tracks that are ok; one without any is not written."""
+        whole = [
+            replace(shard, tracks=tuple(t for t in shard.tracks if results[t].status == "ok"))
+            for shard in plan.shards
+        ]
+        shards = [shard for shard in whole if shard.tracks]
+        variants = len(self._config.low_res)
+        session = AssembleSession(self._codec, variants, self._staging.parts, self._staging.path)
+        self._ui.start("assemble", len(shards), "shards")
         done: dict[str, AssembledShard] = {}
-        few = len(plan.shards) <= _SHARDS_INLINE
-        engine = InlineEngine() if few else self._engine(len(plan.shards))
-        for event in engine.run(session, plan.shards):
-            if isinstance(event, Progress):
-                continue
+        few = len(shards) <= _SHARDS_INLINE
+        engine = InlineEngine() if few else self._engine(len(shards))
+        for event in engine.run(session, shards):
             if isinstance(event, Crashed):
                 raise EnvironmentFailure(
                     f"assembling {event.task.name} failed: {event.reason}",
                     hint="run the same command again: it continues",
                 )
-            done[event.key] = event
-            self._ui.advance(1)
-        return [done[shard.key] for shard in plan.shards]
+            if isinstance(event, AssembledShard):
+                done[event.key] = event
+                self._ui.advance(1)
+        return [done[shard.key] for shard in shards]
+
+    def _note_changed_files(self, existing: Existing, plan: Plan) -> None:
+        changed = sum(
+            printable(item.found.path) in existing.splits
+            for track, item in plan.sources.items()
+            if track in plan.splits
+        )
+        if changed:
+            self._ui.note(
+                f"{changed} files have changed since they were built: the dataset keeps both "
+                "versions, in one split; --rebuild drops the old ones"
+            )
 
     def _engine(self, tasks: int) -> Engine:
         return LocalEngine(min(self._workers, tasks)) if self._workers else InlineEngine()
 
 
-def _is_result(row: Mapping[str, Any]) -> bool:
-    """Rows that say how a track's content ended, not where a copy of it was found."""
-    reason = row["reason"] or ""
-    return not reason.startswith(("duplicate of ", "not audio", "beyond --limit"))
+def default_workers(device: str) -> int:
+    """One process per core that this process may use; few where they share a GPU."""
+    cores = len(os.sched_getaffinity(0))
+    return min(2, cores) if device == "cuda" else cores
 
 
-def _ledger_of(plan: Plan, results: Mapping[str, TrackResult]) -> list[dict[str, object]]:
+def _rows_of(plan: Plan, results: Mapping[str, TrackResult]) -> list[dict[str, object]]:
     rows = []
     for task in plan.tasks:
         values = results[task.track].ledger_values()
@@ -294,39 +289,15 @@ def _ledger_of(plan: Plan, results: Mapping[str, TrackResult]) -> list[dict[str,
     return rows
 
 
-def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with all columns of the ledger, comparable with one that was read from it."""
-    return {name: row.get(name) for name in LEDGER_SCHEMA.names}
-
-
-def _rows_no_longer_found(
-    existing: Existing, ledger: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Tracks of the dataset whose files are gone stay in it, and so in the ledger."""
-    present = {row["track"] for row in ledger if row["status"] == "ok"}
-    return [
-        dict(row)
-        for row in existing.ledger
-        if row["status"] == "ok" and row["track"] not in present
-    ]
-
-
 def _crash_result(crash: Crashed) -> TrackResult:
     return TrackResult(
         crash.task.track,
         "failed",
         stage="worker",
-        reason=f"expected to be read, but {crash.reason}, twice",
-        hint="the file makes a decoder crash: convert it to FLAC or remove it",
+        reason=f"expected to be read, but {crash.reason}, twice, the second time alone",
+        hint="the file crashes a decoder or needs more memory than there is: convert it to FLAC, "
+        "or remove it",
     )
-
-
-def _staged_config(staging: Path) -> Mapping[str, Any]:
-    try:
-        config: Mapping[str, Any] = json.loads((staging / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return config
 
 
 def _reasons(tally: Tally) -> str:

@@ -23,10 +23,11 @@ def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
     """
     wanted: Mapping[str, Any] = manifest.codec
     spec = resolve(CodecConfig(name=wanted["name"], weights=weights, device="cpu", compile=False))
-    if spec.identity.get("weights") != wanted.get("weights"):
+    found, expected = (identity.get("weights_sha256") for identity in (spec.identity, wanted))
+    if found != expected:
         raise ConfigError(
-            f"expected the codec weights of the dataset ({wanted.get('weights')}), "
-            f"found {spec.identity.get('weights')}",
+            f"expected codec weights with sha256 {expected}, as the dataset was made with, "
+            f"found {found} in {spec.weights}",
             hint="give the file it was made with: --codec-weights PATH",
         )
     return spec

@@ -58,7 +58,7 @@ class BuildConfig:
             self.excerpt_seconds,
         )
         expect(
-            self.shard_hours is None or self.shard_hours > 0,
+            self.shard_hours is None or 0 < self.shard_hours < 1e6,
             "--shard-hours",
             "more than 0",
             self.shard_hours,

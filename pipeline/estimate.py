@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 from jatsr_model.codecs import CodecSpec
+from pipeline.build import default_workers
 from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
 from pipeline.graph import Graph, GraphConfig
@@ -25,7 +26,7 @@ _OVERHEAD_BYTES = 1024  # tar header, npy header and padding of one member
 class Estimate:
     """Cost of a build."""
 
-    bytes: int  # of the shards
+    bytes: int  # of the shards; a build needs twice that until it is published
     seconds: float  # of wall time
     realtime: float  # audio seconds per second, all workers together
     workers: int
@@ -41,9 +42,8 @@ def estimate(plan: Plan, config: BuildConfig, codec: CodecSpec) -> Estimate:
     members = 5 + len(config.low_res)
     size = plan.seconds * config.stored_bytes_per_second(codec)
     size += excerpts * members * _OVERHEAD_BYTES
-    import os
-
-    workers = (os.cpu_count() or 1) if config.workers is None else max(1, config.workers)
+    wanted = config.workers
+    workers = default_workers(codec.device) if wanted is None else max(1, wanted)
     workers = min(workers, max(1, len(plan.tasks)))
     speed = _probe(config, codec) * workers if plan.tasks else 0.0
     return Estimate(int(size), plan.seconds / speed if speed else 0.0, speed, workers)

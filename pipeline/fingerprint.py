@@ -62,7 +62,7 @@ def byte_config(
         },
         "split": {"by": config.split_by, "val_fraction": config.val_fraction},
         "excerpt_frames": config.excerpt_frames(codec),
-        "shard_hours": config.resolved_shard_hours(codec),
+        "shard_hours": config.shard_hours,  # null: follows from codec, channels and degrade
         "captions": {
             "sources": list(parse_chain(config.captions).sources),
             "model": caption_model,

@@ -8,6 +8,7 @@ Engines run the whole graph where the audio is: PCM never leaves the process tha
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -134,4 +135,5 @@ class TrackSession:
 
     def open(self, report: Callable[[Progress], None]) -> Run:
         """Load the codec once per worker; see ``Session``."""
+        importlib.import_module("webdataset")  # slow, and not the first track's fault
         return Graph(self.config, load(self.config.codec), report).run

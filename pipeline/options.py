@@ -48,15 +48,17 @@ def make_config(options: Mapping[str, Any]) -> BuildConfig:
     Raises:
         ConfigError: a value of the wrong type or out of range, with its flag.
     """
-    values = dict(options)
-    if values.get("loudness", -16.0) in ("off", False, None):
+    values = {name: value for name, value in options.items() if value is not None}
+    if options.get("loudness", "") in ("off", None) or options.get("loudness") is False:
         values["loudness"] = None
-    if isinstance(values.get("lr"), str):
-        values["lr"] = (values["lr"],)
     if "lr" in values:
-        values["lr"] = tuple(str(item) for item in values["lr"])
-    if values.get("codec_weights") is not None:
-        values["codec_weights"] = Path(values["codec_weights"]).expanduser()
+        specs = [values["lr"]] if isinstance(values["lr"], str) else values["lr"]
+        expect(isinstance(specs, list | tuple), "--lr", "a variant or a list of them", specs)
+        values["lr"] = tuple(str(item) for item in specs)
+    if "codec_weights" in values:
+        path = values["codec_weights"]
+        expect(isinstance(path, str | Path), "--codec-weights", "a path", path)
+        values["codec_weights"] = Path(path).expanduser()
     defaults = BuildConfig()
     for name, value in values.items():
         values[name] = _coerced(name, value, getattr(defaults, name))
@@ -83,7 +85,7 @@ def _coerced(name: str, value: Any, default: Any) -> Any:
     try:
         number = kind(value)
         exact = not isinstance(value, bool) and float(value) == float(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact = False
     expect(exact, flag, "a whole number" if kind is int else "a number", value)
     return number

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.records import TrackResult
-from shards.storage import canonical_json, write_atomically
+from shards.storage import canonical_json, printable, write_atomically
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class PartStore:
     def save(self, part: Part) -> None:
         """Make a part exist. Not waited for on disk: assembly checks the hash of what it reads."""
         document = {
-            "result": asdict(part.result),
+            "result": {
+                k: printable(v) if isinstance(v, str) else v for k, v in asdict(part.result).items()
+            },
             "rows": list(part.rows),
             "bytes": part.bytes,
             "sha256": part.sha256,

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import BuildConfig, SplitBy
+from pipeline.ledger import ledger_row, place
 from pipeline.scan import Scanned
 from shards.layout import SPLITS, shard_name
+from shards.storage import printable
 
 _SPLIT_SALT = b"jatsr-split:"
 
@@ -80,6 +82,7 @@ def make_plan(
     shard_hours: float,
     done: Mapping[str, Mapping[str, object]],
     first_shard: Mapping[str, int],
+    inherited: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan a build.
 
@@ -89,6 +92,8 @@ def make_plan(
         shard_hours: hours of audio per shard.
         done: ledger rows of earlier builds by track; those tracks are not built again.
         first_shard: per split, the number of the first new shard.
+        inherited: path -> split of a published track; where the file's content has changed, the
+            new track gets the old one's split, so that versions never fall into both.
     """
     ledger: list[dict[str, object]] = []
     chosen: dict[str, Scanned] = {}
@@ -98,14 +103,17 @@ def make_plan(
             chosen[item.track] = item
         else:
             ledger.append(row)
-    if config.limit is not None:
-        for item in list(chosen.values())[config.limit :]:
-            ledger.append(ledger_row(item, "skipped", reason=f"beyond --limit {config.limit}"))
-            del chosen[item.track]
     fresh = {track: item for track, item in chosen.items() if track not in done}
+    if config.limit is not None:
+        # What is in the dataset already counts first, so that the limit is of the whole.
+        room = max(0, config.limit - (len(chosen) - len(fresh)))
+        for item in list(fresh.values())[room:]:
+            ledger.append(ledger_row(item, "skipped", reason=f"beyond --limit {config.limit}"))
+            del chosen[item.track], fresh[item.track]
     ledger += [{**done[track], **place(chosen[track])} for track in chosen if track in done]
     splits = {
-        track: split_of(split_key(item, config.split_by), config.val_fraction)
+        track: (inherited or {}).get(printable(item.found.path))
+        or split_of(split_key(item, config.split_by), config.val_fraction)
         for track, item in fresh.items()
     }
     shards = tuple(
@@ -149,33 +157,9 @@ def _settled(item: Scanned, chosen: Mapping[str, Scanned]) -> dict[str, object] 
         return ledger_row(
             item, "skipped", reason=f"duplicate of {printable(chosen[item.track].found.path)}"
         )
-    if item.kind == "other":
+    if item.kind == "other" and not item.found.is_folder:
         return ledger_row(item, "skipped", reason=f"not audio: {item.what}")
     if not item.track:
-        return ledger_row(
-            item,
-            "failed",
-            stage="scan",
-            reason=item.what,
-            hint="check that it is there and readable, or remove it",
-        )
+        hint = "check that it is there and readable, or remove it"
+        return ledger_row(item, "failed", stage="scan", reason=item.what, hint=hint)
     return None
-
-
-def ledger_row(item: Scanned, status: str, **values: object) -> dict[str, object]:
-    """A ledger row for a file; columns not given are null."""
-    return {"status": status, "track": item.track or None, **place(item), **values}
-
-
-def place(item: Scanned) -> dict[str, object]:
-    """The columns that say where a file is."""
-    return {
-        "source": printable(item.found.path),
-        "bytes": item.found.size,
-        "mtime_ns": item.found.mtime_ns,
-    }
-
-
-def printable(path: str) -> str:
-    """A path as valid text: bytes that are not UTF-8 become hexadecimal escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

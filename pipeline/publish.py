@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jatsr_model.codecs import CodecSpec, load
 from pipeline.assemble import AssembledShard
@@ -16,11 +22,29 @@ from shards.errors import FormatError
 from shards.layout import LEDGER, MANIFEST, SAMPLES, SPLITS, STATISTICS, stream_names
 from shards.manifest import Manifest, ShardEntry
 from shards.statistics import Moments, read_shard_statistics, shard_moments, write_statistics
-from shards.storage import fsync_folder, sha256_file, sha256_tree
-from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table, write_table
+from shards.storage import fsync_folder, fsync_tree, sha256_file, sha256_tree
+from shards.tables import (
+    LEDGER_SCHEMA,
+    SAMPLES_SCHEMA,
+    arrow_table,
+    read_arrow,
+    read_table,
+    write_table,
+)
 
 _LIBRARIES = ("jatsr", "numpy", "scipy", "soxr", "soundfile", "webdataset", "pyarrow", "zarr")
 _NETWORK_LIBRARIES = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is published where."""
+
+    dest: Path
+    staging: Path  # holds the new shards under their final relative names
+    fingerprint: str
+    config: Mapping[str, Any]
+    codec: CodecSpec
 
 
 @dataclass(frozen=True)
@@ -28,7 +52,7 @@ class Existing:
     """What is published already; empty for a new dataset."""
 
     manifest: Manifest | None = None
-    samples: Sequence[Mapping[str, Any]] = ()
+    samples: pa.Table | None = None
     ledger: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -41,12 +65,40 @@ class Existing:
             for split, entries in self.manifest.splits.items()
         }
 
+    @cached_property
+    def splits(self) -> dict[str, str]:
+        """Source path -> split of the tracks in the dataset."""
+        return {row["source"]: row["split"] for row in self.ledger if row["status"] == "ok"}
+
+    def is_whole(self, dest: Path) -> bool:
+        """Whether the tables are those of the manifest and nothing else lies about.
+
+        False after an interrupted update, which publishing again mends.
+        """
+        assert self.manifest is not None
+        listed = {entry.name for entry in self.manifest.shards}
+        return _hashes(dest) == dict(self.manifest.files) and _tars(dest) == listed
+
 
 def load_existing(dest: Path, manifest: Manifest) -> Existing:
-    """Read the tables of a published dataset, less what an interrupted update left in them."""
-    shards = {entry.name for entry in manifest.shards}
-    samples = [row for row in read_table(dest / SAMPLES, SAMPLES_SCHEMA) if row["shard"] in shards]
-    tracks = {row["track"] for row in samples}
+    """Read the tables of a published dataset, less what an interrupted update left in them.
+
+    Raises:
+        FormatError: a table or a shard is missing or damaged.
+    """
+    for entry in manifest.shards:
+        path = dest / entry.name
+        found = path.stat().st_size if path.exists() else None
+        if found != entry.bytes:
+            raise FormatError(
+                f"{path}: expected a shard of {entry.bytes} bytes, found "
+                + ("none" if found is None else f"{found}"),
+                hint="restore it from a copy, or build the dataset anew with --rebuild",
+            )
+    table = read_arrow(dest / SAMPLES, SAMPLES_SCHEMA)
+    shards = pa.array([entry.name for entry in manifest.shards], pa.string())
+    samples = table.filter(pc.is_in(table["shard"], value_set=shards))
+    tracks = set(samples["track"].to_pylist())
     ledger = [
         row
         for row in read_table(dest / LEDGER, LEDGER_SCHEMA)
@@ -56,48 +108,66 @@ def load_existing(dest: Path, manifest: Manifest) -> Existing:
 
 
 def publish(
-    dest: Path,
-    staging: Path,
+    target: Target,
     existing: Existing,
-    assembled: Sequence[AssembledShard],
+    new: Sequence[AssembledShard],
     ledger: Sequence[Mapping[str, Any]],
-    manifest: Manifest,
-    codec: CodecSpec,
 ) -> Manifest:
-    """Publish new shards beside those that exist.
+    """Publish new shards beside those that exist, which are not touched.
 
     Args:
-        dest: the dataset.
-        staging: holds the new shards under their final relative names.
-        existing: what stays; its shards are not touched.
-        assembled: the new shards.
+        target: what and where.
+        existing: what stays.
+        new: shards in the staging folder.
         ledger: all rows.
-        manifest: fingerprint and configuration; splits and files are filled in here.
-        codec: for statistics that have to be derived again.
 
     Returns:
         the manifest that was written.
     """
-    new = [shard for shard in assembled if shard.entry is not None]
+    dest = target.dest
+    _expect_all_samples(existing, new, ledger)
     if existing.manifest is None:
         _clear(dest)
     for shard in new:
-        assert shard.entry is not None
-        target = dest / shard.entry.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(staging / shard.entry.name, target)
-        fsync_folder(target.parent)
+        path = dest / shard.entry.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(target.staging / shard.entry.name, path)
+        fsync_folder(path.parent)
     splits = {split: _entries(split, existing, new) for split in SPLITS}
-    _write_samples(dest, existing, new, ledger)
-    _write_statistics(dest, staging, existing, new, manifest, codec)
-    write_table(dest / LEDGER, ledger, LEDGER_SCHEMA)
-    files = {name: sha256_file(dest / name) for name in (SAMPLES, LEDGER)}
-    files[STATISTICS] = sha256_tree(dest / STATISTICS)
-    result = Manifest(
-        manifest.fingerprint, manifest.config, splits, files, versions(codec.name != "mdct")
-    )
-    result.write(dest)
-    return result
+    write_table(dest / SAMPLES, _samples(existing, new, ledger))
+    _write_statistics(target, existing, new)
+    write_table(dest / LEDGER, arrow_table(ledger, LEDGER_SCHEMA))
+    network = target.codec.name != "mdct"
+    manifest = Manifest(target.fingerprint, target.config, splits, _hashes(dest), versions(network))
+    manifest.write(dest)
+    for orphan in _tars(dest) - {entry.name for entry in manifest.shards}:
+        (dest / orphan).unlink()  # of an update that was interrupted and then withdrawn
+    return manifest
+
+
+def _hashes(dest: Path) -> dict[str, str]:
+    """Hashes of the tables and statistics that are there."""
+    found = {name: sha256_file(dest / name) for name in (SAMPLES, LEDGER) if (dest / name).exists()}
+    if (dest / STATISTICS).is_dir():
+        found[STATISTICS] = sha256_tree(dest / STATISTICS)
+    return found
+
+
+def _tars(dest: Path) -> set[str]:
+    return {f"{split}/{path.name}" for split in SPLITS for path in (dest / split).glob("*.tar")}
+
+
+def _expect_all_samples(
+    existing: Existing, new: Sequence[AssembledShard], ledger: Sequence[Mapping[str, Any]]
+) -> None:
+    """The last balance before anything is published: ledger and samples hold the same tracks."""
+    counts = Counter(row["track"] for shard in new for row in shard.rows)
+    if existing.samples is not None:
+        counts += Counter(existing.samples["track"].to_pylist())
+    claimed = {row["track"]: row["excerpts"] for row in ledger if row["status"] == "ok"}
+    if claimed != counts:
+        differing = sorted(t for t in {*claimed, *counts} if claimed.get(t) != counts.get(t))
+        raise AssertionError(f"ledger and samples do not balance: tracks {differing[:5]}")
 
 
 def versions(network: bool) -> dict[str, str]:
@@ -127,47 +197,36 @@ def _entries(
     split: str, existing: Existing, new: Sequence[AssembledShard]
 ) -> tuple[ShardEntry, ...]:
     old = existing.manifest.splits.get(split, ()) if existing.manifest else ()
-    added = tuple(shard.entry for shard in new if shard.split == split and shard.entry)
+    added = tuple(shard.entry for shard in new if shard.split == split)
     return tuple(sorted((*old, *added), key=lambda entry: _number(entry.name)))
 
 
-def _write_samples(
-    dest: Path,
-    existing: Existing,
-    new: Sequence[AssembledShard],
-    ledger: Sequence[Mapping[str, Any]],
-) -> None:
+def _samples(
+    existing: Existing, new: Sequence[AssembledShard], ledger: Sequence[Mapping[str, Any]]
+) -> pa.Table:
     sources = {row["track"]: row["source"] for row in ledger if row["status"] == "ok"}
-    rows = [*existing.samples]
-    for shard in new:
-        rows += [{**row, "source": sources[row["track"]]} for row in shard.rows]
-    write_table(dest / SAMPLES, rows, SAMPLES_SCHEMA)
+    rows = [{**row, "source": sources[row["track"]]} for shard in new for row in shard.rows]
+    fresh = arrow_table(rows, SAMPLES_SCHEMA)
+    return fresh if existing.samples is None else pa.concat_tables([existing.samples, fresh])
 
 
-def _write_statistics(
-    dest: Path,
-    staging: Path,
-    existing: Existing,
-    new: Sequence[AssembledShard],
-    manifest: Manifest,
-    codec: CodecSpec,
-) -> None:
+def _write_statistics(target: Target, existing: Existing, new: Sequence[AssembledShard]) -> None:
     table: dict[str, dict[str, Mapping[str, Moments]]] = {}
     if existing.manifest is not None:
-        for split, shards in _existing_statistics(dest, existing.manifest, codec).items():
-            table[split] = dict(shards)
+        old = _existing_statistics(target.dest, existing.manifest, target.codec)
+        table = {split: dict(shards) for split, shards in old.items()}
     for shard in new:
-        assert shard.entry is not None
         table.setdefault(shard.split, {})[shard.entry.name] = shard.moments
-    fresh = staging / STATISTICS
-    attributes = {"codec": dict(codec.identity), "fingerprint": manifest.fingerprint}
+    fresh, final = target.staging / STATISTICS, target.dest / STATISTICS
+    attributes = {"codec": dict(target.codec.identity), "fingerprint": target.fingerprint}
     write_statistics(fresh, table, attributes)
-    old = staging / f"{STATISTICS}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if (dest / STATISTICS).exists():
-        os.replace(dest / STATISTICS, old)
-    os.replace(fresh, dest / STATISTICS)
-    shutil.rmtree(old, ignore_errors=True)
+    fsync_tree(fresh)
+    replaced = target.staging / f"{STATISTICS}.old"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        os.replace(final, replaced)
+    os.replace(fresh, final)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _existing_statistics(
@@ -176,10 +235,8 @@ def _existing_statistics(
     """From the file where it is the one that was published, else from the shards."""
     path = dest / STATISTICS
     if path.exists() and sha256_tree(path) == manifest.files.get(STATISTICS):
-        try:
+        with contextlib.suppress(FormatError):  # derived again below
             return read_shard_statistics(path)
-        except FormatError:
-            pass  # derived again below
     latents = load(codec).latents_array
     streams = stream_names(manifest.variants)
     return {

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.plan import TrackTask
 from pipeline.stages.describe import ExcerptDescription
 from shards.errors import JatsrError
+from shards.storage import printable
 
 Block = NDArray[np.float32]
 
@@ -109,6 +110,6 @@ class TrackResult:
             "seconds": self.seconds or None,
             "excerpts": self.excerpts or None,
             "stage": self.stage or None,
-            "reason": self.reason or None,
-            "hint": self.hint or None,
+            "reason": printable(self.reason) or None,
+            "hint": printable(self.hint) or None,
         }

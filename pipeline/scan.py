@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,10 +30,11 @@ class Found:
     """A file in the sources, before it is opened."""
 
     path: str
-    folder: str  # relative to its source, "." at the top
+    folder: str  # from the name of its source on, what --split-by folder goes by
     size: int
     mtime_ns: int
     problem: str = ""  # why it cannot be opened
+    is_folder: bool = False  # that could not be listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ Known = Mapping[tuple[str, int, int], str]
 """(path, size, mtime_ns) -> content id of an earlier build, so that files are not hashed twice."""
 
 
+def is_url(path: Path) -> bool:
+    """Whether a path is a URL that went through ``pathlib`` (which folds its slashes)."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) is not None
+
+
 def find_files(sources: Sequence[Path], excluded: Path) -> list[Found]:
     """Every file under the sources in a stable order, each once.
 
@@ -66,7 +73,9 @@ def find_files(sources: Sequence[Path], excluded: Path) -> list[Found]:
     files: dict[str, Found] = {}
     skip = excluded.resolve()
     for source in sources:
-        if not source.exists():
+        if is_url(source):
+            raise ConfigError(f"SOURCE {source}: expected a local path, found a URL")
+        if not os.path.exists(source):
             raise ConfigError(f"SOURCE {source}: no such file or folder")
         root = Path(os.path.abspath(source))
         listing = [_stat(root, root.parent)] if root.is_file() else _walk(root, skip)
@@ -79,7 +88,11 @@ def _walk(root: Path, skip: Path) -> Iterator[Found]:
     entered: set[tuple[int, int]] = set()
     unreadable: list[OSError] = []
     for folder, names, files in os.walk(root, followlinks=True, onerror=unreadable.append):
-        info = os.stat(folder)
+        try:
+            info = os.stat(folder)
+        except OSError as error:  # it vanished or was locked while we walked
+            unreadable.append(error)
+            continue
         identity = (info.st_dev, info.st_ino)
         if identity in entered or Path(folder).resolve() == skip:
             names.clear()
@@ -88,12 +101,13 @@ def _walk(root: Path, skip: Path) -> Iterator[Found]:
         names.sort(key=os.fsencode)
         for name in files:
             yield _stat(Path(folder, name), root)
-    for error in unreadable:
-        yield Found(str(error.filename), ".", 0, 0, f"folder cannot be read: {error.strerror}")
+    for problem in unreadable:
+        reason = f"folder cannot be read: {problem.strerror}"
+        yield Found(str(problem.filename), ".", 0, 0, reason, is_folder=True)
 
 
 def _stat(path: Path, root: Path) -> Found:
-    folder = os.path.relpath(path.parent, root)
+    folder = Path(root.name, os.path.relpath(path.parent, root)).as_posix()
     try:
         info = path.stat()
     except OSError as error:

@@ -47,26 +47,26 @@ AUDIO_SUFFIXES = frozenset(
 )
 SNIFF_BYTES = 64
 
-_MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"fLaC", "FLAC"),
-    (0, b"OggS", "Ogg"),
-    (0, b"ID3", "MP3 or another file with an ID3 tag"),
-    (0, b"caff", "CAF"),
-    (0, b".snd", "AU"),
-    (0, b"MAC ", "Monkey's Audio"),
-    (0, b"wvpk", "WavPack"),
-    (0, b"TTA1", "True Audio"),
-    (0, b"DSD ", "DSF"),
-    (0, b"FRM8", "DSDIFF"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"ADIF", "AAC"),
-    (0, b"riff\x2e\x91\xcf\x11", "Wave64"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"fLaC", "FLAC"),
+    (b"OggS", "Ogg"),
+    (b"ID3", "MP3 or another file with an ID3 tag"),
+    (b"caff", "CAF"),
+    (b".snd", "AU"),
+    (b"MAC ", "Monkey's Audio"),
+    (b"wvpk", "WavPack"),
+    (b"TTA1", "True Audio"),
+    (b"DSD ", "DSF"),
+    (b"FRM8", "DSDIFF"),
+    (b"#!AMR", "AMR"),
+    (b"ADIF", "AAC"),
+    (b"riff\x2e\x91\xcf\x11", "Wave64"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
+    (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
 )
 _RIFF_LIKE = {b"RIFF": b"WAVE", b"RF64": b"WAVE", b"BW64": b"WAVE", b"RIFX": b"WAVE"}
-_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"mp41", b"mp42", b"isom", b"iso2", b"iso5", b"iso6", b"dash",
-           b"3gp4", b"3gp5", b"3gp6")  # fmt: skip
+_AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -91,8 +91,10 @@ def sniff(head: bytes, name: str) -> tuple[Kind, str]:
         ``audio`` (the bytes say so), ``claims-audio`` (only the name does) or ``other``; and in
         words what it is.
     """
-    for offset, magic, what in _MAGIC:
-        if head[offset:].startswith(magic):
+    if head.startswith(_APPLE_DOUBLE):
+        return "other", "macOS metadata of another file"
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
             return "audio", what
     if _RIFF_LIKE.get(head[:4]) == head[8:12] and len(head) >= 12:
         return "audio", "WAV"
@@ -102,7 +104,7 @@ def sniff(head: bytes, name: str) -> tuple[Kind, str]:
     if head[4:8] == b"ftyp":
         return (
             ("audio", "MP4 audio")
-            if claims or head[8:12] in _BRANDS[:3]
+            if claims or head[8:12] in _AUDIO_BRANDS
             else ("other", "an MP4 video")
         )
     if claims:

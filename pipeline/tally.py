@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.records import TrackResult
 from shards.errors import EnvironmentFailure, JatsrError
 
-BREAKER = 20  # failures in a row with one cause mean that the environment is broken
+BREAKER = 20  # failures in a row
 
 
 def cause_of(reason: str) -> str:
@@ -32,31 +32,39 @@ class TooManyFailed(JatsrError):
 
 
 class Breaker:
-    """Stops a build whose failures in a row all have one cause."""
+    """Stops a build when too many tracks fail in a row: then the environment is broken.
 
-    def __init__(self, limit: int = BREAKER) -> None:
+    Args:
+        limit: failures in a row.
+        known: tracks that failed in an earlier run; they do not count, so that running again
+            always gets further.
+    """
+
+    def __init__(self, limit: int, known: Container[str]) -> None:
         self._limit = limit
-        self._cause = ""
-        self._count = 0
+        self._known = known
+        self._row: list[TrackResult] = []
 
     def see(self, result: TrackResult) -> None:
         """Count a result.
 
         Raises:
-            EnvironmentFailure: the limit is reached; names the cause.
+            EnvironmentFailure: the limit is reached; names the most common cause.
         """
         if result.status != "failed":
-            self._count = 0
+            self._row = []
+        elif result.track not in self._known:
+            self._row.append(result)
+        if len(self._row) < self._limit:
             return
-        cause = cause_of(result.reason)
-        self._count = self._count + 1 if cause == self._cause else 1
-        self._cause = cause
-        if self._count >= self._limit:
-            raise EnvironmentFailure(
-                f"{self._count} tracks in a row failed with the same cause: {result.reason}",
-                hint=f"{result.hint or 'run jatsr doctor'}; then run the same command again: "
-                "it continues",
-            )
+        causes = Counter(cause_of(failure.reason) for failure in self._row)
+        cause, count = causes.most_common(1)[0]
+        example = next(f for f in self._row if cause_of(f.reason) == cause)
+        raise EnvironmentFailure(
+            f"{self._limit} tracks in a row failed, {count} of them with: {example.reason}",
+            hint=f"{example.hint or 'run jatsr doctor'}. Then run the same command again: it "
+            "continues. If these files really are bad, running it again gets past them",
+        )
 
 
 @dataclass

@@ -6,8 +6,9 @@ keep their variance. Updates are two-pass per block, merges follow Chan, Golub a
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,42 +153,44 @@ def write_statistics(
 
 
 def read_totals(path: Path, split: str) -> dict[str, Moments]:
-    """Totals of a split per stream, as a trainer needs them."""
-    root = _open(path)
-    if split not in root:
-        return {}
-    return {
-        name: Moments(int(node["n"][0]), *(np.asarray(node[field]) for field in FIELDS))
-        for name, node in root[split].groups()
-    }
+    """Totals of a split per stream, as a trainer needs them; empty for a split without samples."""
+    with _expect_statistics(path) as root:
+        if split not in root:
+            return {}
+        return {
+            name: Moments(int(node["n"][0]), *(np.asarray(node[field]) for field in FIELDS))
+            for name, node in root[split].groups()
+        }
 
 
 def read_shard_statistics(path: Path) -> dict[str, dict[str, dict[str, Moments]]]:
     """The per-shard moments again: split -> shard name -> stream -> moments."""
-    root = _open(path)
     result: dict[str, dict[str, dict[str, Moments]]] = {}
-    for split, group in root.groups():
-        names = list(group.attrs["shards"])
-        table: dict[str, dict[str, Moments]] = {name: {} for name in names}
-        for stream, node in group.groups():
-            rows = node["shards"]
-            counts = np.asarray(rows["n"])
-            columns = [np.asarray(rows[field]) for field in FIELDS]
-            for index, name in enumerate(names):
-                table[name][stream] = Moments(
-                    int(counts[index]), *(column[index] for column in columns)
-                )
-        result[split] = table
+    with _expect_statistics(path) as root:
+        for split, group in root.groups():
+            names = list(group.attrs["shards"])
+            table: dict[str, dict[str, Moments]] = {name: {} for name in names}
+            for stream, node in group.groups():
+                rows = node["shards"]
+                counts = np.asarray(rows["n"])
+                columns = [np.asarray(rows[field]) for field in FIELDS]
+                for index, name in enumerate(names):
+                    table[name][stream] = Moments(
+                        int(counts[index]), *(column[index] for column in columns)
+                    )
+            result[split] = table
     return result
 
 
-def _open(path: Path) -> Any:
+@contextlib.contextmanager
+def _expect_statistics(path: Path) -> Iterator[Any]:
+    """The root group; whatever a damaged store raises becomes a ``FormatError``."""
     import zarr
-    from zarr.errors import GroupNotFoundError
 
     try:
-        return zarr.open_group(path, mode="r")
-    except (GroupNotFoundError, FileNotFoundError, ValueError, KeyError) as error:
+        yield zarr.open_group(path, mode="r")
+    # What zarr and its codecs raise on damaged metadata and chunks.
+    except (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise FormatError(
             f"{path}: expected the statistics of a dataset, found none that can be read ({error})",
             hint="run the same jatsr build command again: it derives them from the shards",

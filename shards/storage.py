@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,11 @@ def pretty_json(value: Any) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
+def printable(path: str) -> str:
+    """A path or message as valid text: bytes that are not UTF-8 become hexadecimal escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb", buffering=0) as file:
@@ -54,8 +60,14 @@ def sha256_tree(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def fsync_tree(folder: Path) -> None:
+    """Make the files of a folder survive a power cut."""
+    for path in (folder, *folder.rglob("*")):
+        fsync_folder(path)
+
+
 def fsync_folder(path: Path) -> None:
-    """Make the renames inside a folder survive a power cut."""
+    """Make the renames inside a folder (or the bytes of a file) survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -89,12 +101,18 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
         fsync_folder(path.parent)
 
 
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    """Also the accelerator's, if torch is in use."""
+    torch = sys.modules.get("torch")
+    return (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
+
+
 @contextlib.contextmanager
 def machine_errors(action: str) -> Iterator[None]:
     """Turn a full disk and its kin into an error that stops the run instead of blaming a track."""
     try:
         yield
-    except MemoryError as error:
+    except _out_of_memory() as error:
         raise EnvironmentFailure(
             f"out of memory while {action}",
             hint="use fewer --workers; run the same command again to continue",
@@ -115,8 +133,13 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(
+            f"DEST {folder.parent}: cannot be written to: {error.strerror or error}"
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -55,21 +55,20 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 
-def table_bytes(rows: Sequence[Row], schema: pa.Schema) -> bytes:
-    """Parquet bytes of rows; missing values are nulls."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+def arrow_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; missing values are nulls."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table atomically."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", version="2.6")
-    return sink.getvalue()
+    write_atomically(path, sink.getvalue())
 
 
-def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
-    """Write a table atomically."""
-    write_atomically(path, table_bytes(rows, schema))
-
-
-def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Rows of a table.
+def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
+    """A table with the columns of a schema.
 
     Raises:
         FormatError: the file is missing, damaged or has other columns.
@@ -79,12 +78,20 @@ def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     except (pa.ArrowException, OSError) as error:
         raise FormatError(
             f"{path}: expected a parquet table, found: {error}",
-            hint="run the same jatsr build command again, or restore the file from a copy",
+            hint="restore the file from a copy, or build the dataset anew with --rebuild",
         ) from error
     missing = set(schema.names) - set(table.column_names)
     if missing:
         raise FormatError(
             f"{path}: expected columns {sorted(schema.names)}, missing {sorted(missing)}"
         )
-    rows: list[dict[str, Any]] = table.select(schema.names).to_pylist(maps_as_pydicts="strict")
+    return table.select(schema.names)
+
+
+def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of a table, with some columns or all of them; see ``read_arrow``."""
+    table = read_arrow(path, schema)
+    rows: list[dict[str, Any]] = (table.select(list(columns)) if columns else table).to_pylist(
+        maps_as_pydicts="strict"
+    )
     return rows

@@ -45,15 +45,12 @@ class Checked:
     problems: tuple[Problem, ...]
 
 
-def verify(
-    dataset: Path, latents: Latents | None, *, shards: Sequence[str] = ()
-) -> Iterator[Checked]:
+def verify(dataset: Path, latents: Latents | None) -> Iterator[Checked]:
     """Check a dataset, one shard or file at a time.
 
     Args:
         dataset: its folder.
         latents: the codec's ``latents_array``; None leaves the statistics unchecked.
-        shards: only these; all when empty.
 
     Raises:
         FormatError: there is no dataset.
@@ -69,8 +66,6 @@ def verify(
     derived: dict[str, dict[str, Mapping[str, Moments]]] = {}
     for split in SPLITS:
         for entry in manifest.splits.get(split, ()):
-            if shards and entry.name not in shards:
-                continue
             problems = list(_check_shard(dataset, manifest, entry, by_shard.get(entry.name, [])))
             if latents is not None and not problems:
                 moments = shard_moments(
@@ -79,7 +74,7 @@ def verify(
                 derived.setdefault(split, {})[entry.name] = moments
             yield Checked(entry.name, tuple(problems))
     if latents is not None:
-        yield Checked("statistics", tuple(_check_statistics(dataset, derived, whole=not shards)))
+        yield Checked("statistics", tuple(_check_statistics(dataset, derived)))
 
 
 def _guard(where: str, read: Callable[[], Any]) -> Any:
@@ -215,8 +210,6 @@ def _check_sample(
 def _check_statistics(
     dataset: Path,
     derived: Mapping[str, Mapping[str, Mapping[str, Moments]]],
-    *,
-    whole: bool,
 ) -> Iterator[Problem]:
     published = _guard(STATISTICS, lambda: read_shard_statistics(dataset / STATISTICS))
     if isinstance(published, Problem):
@@ -228,10 +221,12 @@ def _check_statistics(
                 there = published.get(split, {}).get(name, {}).get(stream)
                 if there is None or not there.same_as(moments):
                     yield Problem(STATISTICS, f"{name} {stream}: not what the shard's latents give")
-        if not whole:
+        totals = _guard(STATISTICS, partial(read_totals, dataset / STATISTICS, split))
+        if isinstance(totals, Problem):
+            yield totals
             continue
-        totals = read_totals(dataset / STATISTICS, split)
         for stream in next(iter(shards.values()), {}):
             parts = [shards[name][stream] for name in sorted(shards)]
-            if not merge_all(parts, len(parts[0].mean)).same_as(totals[stream]):
+            total = totals.get(stream)
+            if total is None or not merge_all(parts, len(parts[0].mean)).same_as(total):
                 yield Problem(STATISTICS, f"{split} {stream}: totals are not the sum of the shards")

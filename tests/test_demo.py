@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 def test_make_demo_builds_verifies_and_has_nothing_to_do_the_second_time(tmp_path):
     # The demo as it is, but written to another folder and without installing anything.
     venv = Path(sys.prefix)
-    command = ["make", "-C", str(ROOT), "demo", f"DEMO={tmp_path}", f"VENV={venv}", "-o", f"{venv}/.run"]
+    command = [
+        "make",
+        "-C",
+        str(ROOT),
+        "demo",
+        f"DEMO={tmp_path}",
+        f"VENV={venv}",
+        "-o",
+        f"{venv}/.run",
+    ]
     first = subprocess.run(command, capture_output=True, text=True, timeout=170)
     assert first.returncode == 0, first.stderr
     assert "12 ok" in first.stdout

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+_COLUMNS = ("split", "track", "seconds", "rolloff", "caption_source")
+
 
 @click.command()
 @click.argument("dest", type=click.Path(path_type=Path))
@@ -23,7 +25,7 @@ def info(dest: Path, as_json: bool, failed: bool) -> None:
 
     manifest = read_manifest(dest)
     ledger = read_table(dest / LEDGER, LEDGER_SCHEMA)
-    facts = describe(manifest, read_table(dest / SAMPLES, SAMPLES_SCHEMA), ledger)
+    facts = describe(manifest, read_table(dest / SAMPLES, SAMPLES_SCHEMA, _COLUMNS), ledger)
     if as_json:
         click.echo(json.dumps({"dataset": str(dest), **facts}))
         return

@@ -44,7 +44,8 @@ def plan_text(plan: Plan, numbers: Estimate) -> str:
     lines = [
         f"to build   {len(plan.tasks)} tracks, about {hours(plan.seconds)} of audio "
         f"({splits['train']} train, {splits['val']} val)",
-        f"shards     {len(plan.shards)} new, about {size(numbers.bytes)}",
+        f"shards     {len(plan.shards)} new, about {size(numbers.bytes)} (and as much again while "
+        "building)",
         f"time       about {hours(numbers.seconds)} at {numbers.realtime:.0f}x realtime "
         f"({numbers.workers} workers, measured with a short probe)",
     ]
@@ -96,7 +97,7 @@ def outcome_text(outcome: Outcome, dest: Path) -> str:
     if tally.stages:
         lines.append("work       " + _stage_line(tally))
     if tally.results["failed"]:
-        lines.append("failures are listed with hints in ledger.parquet (jatsr info shows them)")
+        lines.append("jatsr info --failed lists the failures with reasons and hints")
     if not manifest.splits.get("val"):
         lines.append("no track fell into the validation split; add tracks or raise --val-fraction")
     return "\n".join(lines)

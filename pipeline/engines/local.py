@@ -85,8 +85,9 @@ def _without_interrupts() -> Iterator[None]:
 class LocalEngine:
     """Tasks are dealt one at a time to worker processes.
 
-    When a worker dies, the task it pulled last is the suspect: it is tried once more alone, and a
-    second death makes it ``Crashed``; the other tasks it held go back to the queue.
+    When a worker dies, the task it pulled last is the suspect: it is tried once more at the end,
+    when nothing else runs, and a second death makes it ``Crashed``. The other tasks that the
+    worker held go back to the queue.
 
     Args:
         workers: processes at a time.
@@ -123,6 +124,8 @@ class LocalEngine:
                         yield from _bury(current, value, queue, suspects)
         finally:
             for left in workers:
+                left.process.terminate()
+            for left in workers:
                 left.close()
 
     def _hire(
@@ -134,11 +137,11 @@ class LocalEngine:
     ) -> None:
         """Start as many workers as there is work that nobody is about to take."""
         while len(workers) < self._limit:
-            hungry = sum(w.suspect is None and not w.pulled for w in workers)
-            if suspects:
-                workers.append(_Worker(session, suspects.popleft()))
-            elif len(queue) > hungry:
+            hungry = sum(not w.pulled for w in workers)
+            if len(queue) > hungry:
                 workers.append(_Worker(session))
+            elif suspects and not queue and not workers:
+                workers.append(_Worker(session, suspects.popleft()))
             else:
                 return
 

@@ -19,6 +19,7 @@ from pipeline.captions import (
 )
 from pipeline.clock import StageClock
 from pipeline.records import Block, Signal
+from pipeline.stages import loudness
 from pipeline.stages.loudness import Gain, GainPolicy, Loudness, LoudnessMeter, decide_gain
 from shards.errors import TrackError
 
@@ -29,7 +30,7 @@ class Condition:
 
     name: ClassVar = "condition"
     placement: ClassVar = "cpu"
-    version: ClassVar = 1
+    version: ClassVar = loudness.VERSION
 
     policy: GainPolicy
     chain: CaptionChain
@@ -42,19 +43,19 @@ class Condition:
         Raises:
             TrackSkipped: silent or near-silent, with the measured level.
         """
-        loudness = self._measure(signal)
-        if loudness.samples == 0:
+        level = self._measure(signal)
+        if level.samples == 0:
             raise TrackError(
                 "expected audio, found 0 samples",
                 hint="the file has a header but no audio; replace or remove it",
                 stage="decode",
             )
-        gain = decide_gain(loudness, self.policy)
+        gain = decide_gain(level, self.policy)
         tags = read_tags(Path(signal.task.path))
-        caption = self._caption(signal, tags, loudness)
+        caption = self._caption(signal, tags, level)
         facts = {
             **signal.facts,
-            **_level_facts(loudness, gain),
+            **_level_facts(level, gain),
             "tags": tags.as_dict(),
             "caption": caption.text if caption else "",
             "caption_source": caption.source if caption else "",
@@ -64,7 +65,7 @@ class Condition:
         def blocks() -> Iterator[Block]:
             return (gain.apply(block) for block in signal.blocks())
 
-        return replace(signal, blocks=blocks, samples=loudness.samples, facts=facts)
+        return replace(signal, blocks=blocks, samples=level.samples, facts=facts)
 
     def _measure(self, signal: Signal) -> Loudness:
         meter = LoudnessMeter(signal.rate, signal.channels)
@@ -73,13 +74,13 @@ class Condition:
                 meter.push(block)
         return meter.result()
 
-    def _caption(self, signal: Signal, tags: Any, loudness: Loudness) -> Caption | None:
+    def _caption(self, signal: Signal, tags: Any, level: Loudness) -> Caption | None:
         def measured() -> Measurements:
             describer = MeasuredDescriber()
             for block in signal.blocks():
                 with self.clock.stage("caption"):
                     describer.push(block.mean(axis=0, dtype=np.float32))
-            return describer.result(loudness.lufs)
+            return describer.result(level.lufs)
 
         with self.clock.stage("caption"):
             return resolve_caption(
@@ -91,11 +92,11 @@ class Condition:
             )
 
 
-def _level_facts(loudness: Loudness, gain: Gain) -> dict[str, Any]:
+def _level_facts(level: Loudness, gain: Gain) -> dict[str, Any]:
     """Levels rounded for reading, except the gain, which must be exact to be undone."""
     return {
-        "loudness_lufs": round(loudness.lufs, 3),
-        "peak": round(float(loudness.peak), 6),
+        "loudness_lufs": round(level.lufs, 3),
+        "peak": round(float(level.peak), 6),
         "gain": gain.gain,
         "gain_db": round(gain.gain_db, 3),
         "gain_limited_by_peak": gain.limited_by_peak,
@@ -103,5 +104,6 @@ def _level_facts(loudness: Loudness, gain: Gain) -> dict[str, Any]:
 
 
 def _content_only(caption: Caption | None) -> dict[str, Any]:
-    """Provenance less file names: a sample's bytes follow from contents alone."""
-    return {k: v for k, v in caption.detail.items() if k != "file"} if caption else {}
+    """Provenance less what names files: a sample's bytes follow from contents alone."""
+    names = ("file", "passed_over")
+    return {k: v for k, v in caption.detail.items() if k not in names} if caption else {}

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jatsr_model.codecs import Codec
+from jatsr_model.codecs import Codec, frames_of
 from pipeline.clock import StageClock
 from pipeline.records import Begin, Block, Dropped, EncodedEvent, End, Event, Pcm, Stored
+from shards.storage import machine_errors
 
 
 class Windower:
@@ -40,7 +41,7 @@ class Windower:
     def flush(self) -> Iterator[tuple[Block, int]]:
         """The remaining windows, each with its number of valid frames."""
         hop = self._codec.hop
-        frames = -(-self._samples // hop)
+        frames = frames_of(self._samples, hop)
         missing = frames * hop - self._samples
         self._buffer = np.pad(self._buffer, ((0, 0), (0, missing)))
         if not self._started:
@@ -133,7 +134,7 @@ class Encode:
     def _encode(self, ending: list[End]) -> Iterator[EncodedEvent]:
         if self._slots:
             self._batch[len(self._slots) :] = 0
-            with self._clock.stage(self.name):
+            with self._clock.stage(self.name), machine_errors("encoding"):
                 stored: NDArray[Any] = self._codec.encode_windows(self._batch)
             slots, self._slots = self._slots, []
             for slot, frames in zip(slots, stored, strict=False):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jatsr_model.codecs import Codec
+from jatsr_model.codecs import Codec, frames_of
 from pipeline.clock import StageClock
 from pipeline.parts import Part, PartStore, RunWriter
 from pipeline.records import Begin, Described, Dropped, EncodedEvent, Stored, TrackResult
@@ -71,10 +71,10 @@ class Pack:
         open_tracks: dict[str, _OpenTrack] = {}
         try:
             for event in events:
-                if isinstance(event, Dropped):
-                    yield self._drop(event, open_tracks)
-                    continue
                 with self.clock.stage(self.name), machine_errors("writing a part"):
+                    if isinstance(event, Dropped):
+                        yield self._drop(event, open_tracks)
+                        continue
                     if isinstance(event, Begin):
                         open_tracks[event.track] = self._open(event)
                         continue
@@ -99,7 +99,7 @@ class Pack:
         lanes = (1 + self.variants) * self.channels
         return _OpenTrack(
             begin,
-            -(-begin.samples // self.codec.hop),
+            frames_of(begin.samples, self.codec.hop),
             RunWriter(self.store, begin.track),
             [FrameQueue() for _ in range(lanes)],
         )

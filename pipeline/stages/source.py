@@ -13,6 +13,7 @@ from pipeline.clock import StageClock
 from pipeline.config import Channels
 from pipeline.plan import TrackTask
 from pipeline.records import Block, Signal
+from pipeline.stages import decode
 from pipeline.stages.decode import open_audio
 from pipeline.stages.mix import mix, mix_name
 from pipeline.stages.resample import Resampler
@@ -26,7 +27,7 @@ class Source:
 
     name: ClassVar = "decode"
     placement: ClassVar = "cpu"
-    version: ClassVar = 1
+    version: ClassVar = decode.VERSION
 
     rate: int
     channels: Channels

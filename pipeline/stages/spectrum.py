@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jatsr_model.codecs import frames_of
 from pipeline.clock import StageClock
 from pipeline.records import Described, Pcm, Signal
 from pipeline.stages.describe import Describer
@@ -35,6 +36,6 @@ class Describe:
             for description in descriptions:
                 yield Described(track, description)
         with self.clock.stage(self.name):
-            descriptions = describer.flush(-(-signal.samples // self.hop))
+            descriptions = describer.flush(frames_of(signal.samples, self.hop))
         for description in descriptions:
             yield Described(track, description)

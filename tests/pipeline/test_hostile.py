@@ -90,7 +90,13 @@ def write_hostile(root) -> dict[str, str]:
     (root / "bad" / "loop").symlink_to(root)
     (root / "bad" / "dangling.wav").symlink_to(root / "nowhere.wav")
     os.mkfifo(root / "bad" / "pipe.wav")
-    return expected | {"bad/dangling.wav": "failed", "bad/pipe.wav": "failed"}
+    with open(os.fsencode(root / "bad") + b"/not utf \xff.wav", "wb") as file:
+        file.write(b"dear diary;\n" * 50)
+    return expected | {
+        "bad/dangling.wav": "failed",
+        "bad/pipe.wav": "failed",
+        "bad/not utf \\xff.wav": "failed",
+    }
 
 
 def test_thirty_hostile_files(build, tmp_path):
@@ -172,7 +178,19 @@ def test_twenty_failures_in_a_row_with_one_cause_stop_the_build(build, tmp_path)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"dear diary " + str(index).encode())
     with pytest.raises(EnvironmentFailure, match="20 tracks in a row"):
-        build(tmp_path / "in", tmp_path / "out", max_failed=1.0)
+        build(tmp_path / "in", tmp_path / "out")
+
+
+def test_running_again_gets_past_files_that_failed_before(build, tmp_path):
+    for index in range(22):
+        path = tmp_path / "in" / f"{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"dear diary " + str(index).encode())
+    with pytest.raises(EnvironmentFailure, match="in a row"):
+        build(tmp_path / "in", tmp_path / "out", max_failed=0.99)
+    write_good(tmp_path / "in")
+    outcome = build(tmp_path / "in", tmp_path / "out", max_failed=0.99)
+    assert dict(outcome.tally.results) == {"ok": 6, "failed": 22}
 
 
 def test_a_folder_without_audio_is_an_error_that_says_what_was_found(build, tmp_path):

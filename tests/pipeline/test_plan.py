@@ -98,6 +98,11 @@ def test_finished_tracks_are_not_planned_and_new_shards_are_numbered_after_old_o
 
 
 def test_limit_takes_the_first_tracks_and_says_so_of_the_rest():
-    plan = plan_of([scanned(i) for i in range(10)], limit=3)
+    items = [scanned(i) for i in range(10)]
+    plan = plan_of(items, limit=3)
     assert len(plan.tasks) == 3
     assert sum("--limit" in str(row["reason"]) for row in plan.ledger) == 7
+    done = {item.track: {"status": "ok", "track": item.track} for item in items[5:9]}
+    plan = plan_of(items, limit=5, done=done)
+    assert len(plan.tasks) == 1
+    assert len(plan.ledger) + len(plan.tasks) == 10

@@ -13,7 +13,7 @@ from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline import assemble, publish
 from pipeline.parts import PartStore, RunWriter
 from shards import statistics, storage
-from shards.errors import ConfigError, EnvironmentFailure
+from shards.errors import ConfigError, EnvironmentFailure, FormatError
 from shards.layout import SAMPLES, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.statistics import read_totals
@@ -38,9 +38,10 @@ BLOWS = [
     (assemble, "shard_moments", 0),
     (publish, "fsync_folder", 0),
     (publish, "fsync_folder", 2),
-    (publish, "_write_samples", 0),
+    (publish, "_samples", 0),
     (publish, "write_statistics", 0),
-    (publish, "sha256_tree", 0),
+    (publish, "_hashes", 0),
+    (publish, "write_table", 0),
     (publish, "write_table", 1),
     (Manifest, "write", 0),
 ]
@@ -114,14 +115,30 @@ def test_a_part_torn_by_a_power_cut_is_found_and_built_again(
         blow(patch, assemble, "concatenate", 0, Killed(), after=False)
         with pytest.raises(Killed):
             build(album, out, **OPTIONS)
-    part = sorted(out.glob(".jatsr/*/parts/*/*.tar"))[0]
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 1
-    part.write_bytes(bytes(data))
-    with pytest.raises(EnvironmentFailure, match="damaged"):
-        build(album, out, **OPTIONS)
+    first, second, third = sorted(out.glob(".jatsr/*/parts/*/*.tar"))[:3]
+    for part in (first, second):
+        data = bytearray(part.read_bytes())
+        data[len(data) // 2] ^= 1
+        part.write_bytes(bytes(data))
+    third.with_suffix(".json").write_bytes(b"")
     build(album, out, **OPTIONS)
     assert shard_bytes(out) == reference
+
+
+def test_parts_that_vanish_under_a_running_build_are_never_left_out(
+    album, build, tmp_path, monkeypatch, reference
+):
+    real, seen = assemble.concatenate, []
+
+    def lossy(shard, store, path):
+        if not seen:
+            seen.append(shard)
+            store.discard(shard.tracks[0])
+        return real(shard, store, path)
+
+    monkeypatch.setattr(assemble, "concatenate", lossy)
+    build(album, tmp_path / "out", **OPTIONS)
+    assert shard_bytes(tmp_path / "out") == reference
 
 
 def test_a_second_run_does_nothing(album, build, tmp_path):
@@ -206,6 +223,8 @@ def test_other_options_are_refused_and_named(build, tmp_path, options, field, fl
     assert flag in str(caught.value)
     assert "--rebuild" in str(caught.value)
     assert shard_bytes(tmp_path / "out") == before
+    # A refused command changes nothing: the old options still work.
+    assert not build(tmp_path / "in", tmp_path / "out").changed
     build(tmp_path / "in", tmp_path / "out", rebuild=True, **options)
     assert read_manifest(tmp_path / "out").fingerprint
 
@@ -238,3 +257,110 @@ def test_two_builds_at_once_are_refused(build, tmp_path):
     lock = storage.folder_lock(tmp_path / "out" / ".jatsr")
     with lock, pytest.raises(ConfigError, match="another process"):
         build(tmp_path / "in", tmp_path / "out")
+
+
+def problems(out):
+    codec = load(resolve(CodecConfig(name="mdct")))
+    return [p for c in verify(out, codec.latents_array) for p in c.problems]
+
+
+@pytest.mark.parametrize("damage", ["no statistics", "damaged statistics", "orphan", "old ledger"])
+def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, damage):
+    out = tmp_path / "out"
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    build(tmp_path / "in", out, val_fraction=0.0)
+    if damage == "no statistics":
+        shutil.rmtree(out / STATISTICS)
+    elif damage == "damaged statistics":
+        next((out / STATISTICS).rglob("zarr.json")).write_bytes(b"{")
+    elif damage == "orphan":
+        shutil.copy(out / "train" / "000000.tar", out / "train" / "000001.tar")
+    else:
+        from shards.tables import LEDGER_SCHEMA, arrow_table, read_table, write_table
+
+        rows = read_table(out / "ledger.parquet", LEDGER_SCHEMA)
+        row = {**rows[0], "status": "skipped", "source": "/x", "track": None}
+        write_table(out / "ledger.parquet", arrow_table([*rows, row], LEDGER_SCHEMA))
+    assert problems(out)
+    build(tmp_path / "in", out, val_fraction=0.0)
+    assert not problems(out)
+    assert not build(tmp_path / "in", out, val_fraction=0.0).changed
+
+
+def test_a_missing_shard_is_an_error_not_nothing_to_do(build, tmp_path):
+    out = tmp_path / "out"
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    build(tmp_path / "in", out, val_fraction=0.0)
+    (out / "train" / "000000.tar").unlink()
+    with pytest.raises(FormatError, match=r"000000\.tar"):
+        build(tmp_path / "in", out, val_fraction=0.0)
+    build(tmp_path / "in", out, val_fraction=0.0, rebuild=True)
+    assert not problems(out)
+
+
+def test_litter_of_a_killed_worker_is_swept_up(build, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    with monkeypatch.context() as patch:
+        blow(patch, RunWriter, "commit", 0, Killed(), after=False)
+        patch.setattr(RunWriter, "abandon", lambda self: self._file.close())
+        with pytest.raises(Killed):
+            build(tmp_path / "in", out)
+    assert list(out.glob(".jatsr/*/parts/*/.*.tmp"))
+    with monkeypatch.context() as patch:
+        blow(patch, assemble, "concatenate", 0, Killed(), after=False)
+        with pytest.raises(Killed):
+            build(tmp_path / "in", out)
+    assert not list(out.glob(".jatsr/*/parts/*/.*.tmp"))
+
+
+def test_a_limit_below_what_is_there_changes_nothing(album, build, tmp_path):
+    build(album, tmp_path / "out")
+    assert not build(album, tmp_path / "out", limit=2).changed
+    build(album, tmp_path / "two", limit=2)
+    assert len(sample_bytes(tmp_path / "two")) < len(sample_bytes(tmp_path / "out"))
+    build(album, tmp_path / "two")
+    assert sample_bytes(tmp_path / "two") == sample_bytes(tmp_path / "out")
+    assert not problems(tmp_path / "two")
+
+
+def test_a_changed_file_keeps_its_split_and_says_so(build, tmp_path):
+    for index in range(6):
+        write_music(tmp_path / "in" / f"{index}.wav", 1.0, index)
+    build(tmp_path / "in", tmp_path / "out", val_fraction=0.5)
+    before = {
+        r["source"]: r["split"] for r in read_table(tmp_path / "out" / SAMPLES, SAMPLES_SCHEMA)
+    }
+    assert set(before.values()) == {"train", "val"}
+    for index in range(6):
+        write_music(tmp_path / "in" / f"{index}.wav", 1.0, 50 + index)
+    build(tmp_path / "in", tmp_path / "out", val_fraction=0.5)
+    rows = read_table(tmp_path / "out" / SAMPLES, SAMPLES_SCHEMA)
+    assert len(rows) == 12
+    assert all(row["split"] == before[row["source"]] for row in rows)
+    assert not problems(tmp_path / "out")
+
+
+def test_an_empty_source_is_not_a_finished_build(build, tmp_path):
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    build(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.wav").unlink()
+    with pytest.raises(ConfigError, match="found none"):
+        build(tmp_path / "in", tmp_path / "out")
+
+
+def test_interrupted_scans_are_not_paid_twice(build, tmp_path, monkeypatch):
+    from pipeline import scan as scan_module
+
+    write_music(tmp_path / "in" / "a.wav", 1.0)
+    with monkeypatch.context() as patch:
+        blow(patch, assemble, "concatenate", 0, Killed(), after=False)
+        with pytest.raises(Killed):
+            build(tmp_path / "in", tmp_path / "out")
+    monkeypatch.setattr(scan_module.hashlib, "sha256", lambda *_: pytest.fail("hashed again"))
+    found = scan_module.find_files([tmp_path / "in"], tmp_path / "out")
+    from pipeline.staging import Staging
+
+    (folder,) = (p for p in (tmp_path / "out" / ".jatsr").iterdir() if p.is_dir())
+    known = Staging(tmp_path / "out", folder.name, {}).known_files()
+    assert scan_module.identify(found[0], known).track

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from helpers import write_music
@@ -25,7 +26,20 @@ def test_every_file_at_any_depth_once_and_sorted(tmp_path):
         (root / name).write_bytes(name.encode())
     files = find_files([root, root / "b"], tmp_path / "out")
     assert names(files, root) == [".hidden/y.wav", "a.wav", "b/c/d/x.wav", "b/z.txt"]
-    assert [f.folder for f in files] == [".hidden", ".", "b/c/d", "b"]
+    assert [f.folder for f in files] == ["music/.hidden", "music", "music/b/c/d", "music/b"]
+
+
+def test_folders_of_several_sources_are_told_apart(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.wav").write_bytes(name.encode())
+    files = find_files([tmp_path / "one", tmp_path / "two" / "x.wav"], tmp_path / "out")
+    assert [f.folder for f in files] == ["one", "two"]
+
+
+def test_urls_are_refused_not_taken_for_folders(tmp_path):
+    with pytest.raises(ConfigError, match="URL"):
+        find_files([Path("s3://bucket/x")], tmp_path / "out")
 
 
 def test_symlink_loops_end_and_broken_links_are_reported(tmp_path):
@@ -62,6 +76,7 @@ def test_a_missing_source_is_refused(tmp_path):
         (b"hello", "x.wav", "claims-audio"),
         (b"hello", "x.txt", "other"),
         (b"", "x.mp3", "claims-audio"),
+        (b"\x00\x05\x16\x07", "._x.mp3", "other"),
         (b"\0\0\0\x20ftypM4A ", "song", "audio"),
         (b"\0\0\0\x20ftypisom", "film.mp4", "audio"),
         (b"\0\0\0\x20ftypqt  ", "film.mov", "other"),

@@ -56,7 +56,7 @@ def main(hours: float, channels: str) -> None:
         )
     click.echo(machine())
     click.echo(table(("file", "peak of the worker", "peak of the command", "realtime"), rows))
-    worker, own = (b - a for a, b in zip(*peaks, strict=True))
+    own, worker = (b - a for a, b in zip(*peaks, strict=True))
     click.echo(f"difference: worker {worker / 1e6:+.0f} MB, command {own / 1e6:+.0f} MB")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import sample_bytes, shard_bytes, write_music
+from tiny_models import save_tiny_model
 
 from jatsr_data import open_samples
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
@@ -178,3 +179,28 @@ def test_a_file_changed_during_the_build_fails_alone(build, tmp_path, monkeypatc
     monkeypatch.setattr(graph, "os", type("os", (), {"stat": staticmethod(changed)}))
     outcome = build(tmp_path / "in", tmp_path / "out", max_failed=0.9)
     assert dict(outcome.tally.results) == {"ok": 1, "failed": 1}
+
+
+def test_a_captioning_model_speaks_for_tracks_without_other_text_and_is_asked_once(
+    build, tmp_path, monkeypatch
+):
+    from pipeline.captions import run as captions_run
+
+    save_tiny_model(tmp_path / "model")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_music(tmp_path / "in" / "a.wav", 1.5, 1)
+    (tmp_path / "in" / "a.txt").write_text("Words of its own.")
+    write_music(tmp_path / "in" / "b.wav", 1.5, 2)
+    chain = f"sidecar,qwen2-audio:{tmp_path / 'model'}"
+    build(tmp_path / "in", tmp_path / "out", captions=chain, val_fraction=0.0, device="cpu")
+    samples = {s.metadata["caption_source"]: s for s in open_samples(tmp_path / "out")[:]}
+    assert set(samples) == {"sidecar", "qwen2-audio"}
+    assert samples["qwen2-audio"].caption
+    model = read_manifest(tmp_path / "out").config["captions"]["model"]
+    assert len(model["sha256"]) == 64
+    # A second dataset takes the caption from the cache, though the model is elsewhere now.
+    (tmp_path / "model").rename(tmp_path / "moved")
+    monkeypatch.setattr(captions_run, "_caption", lambda *_: pytest.fail("asked again"))
+    chain = f"sidecar,qwen2-audio:{tmp_path / 'moved'}"
+    build(tmp_path / "in", tmp_path / "two", captions=chain, val_fraction=0.0, device="cpu")
+    assert sample_bytes(tmp_path / "two") == sample_bytes(tmp_path / "out")

@@ -12,9 +12,9 @@ import numpy as np
 import soundfile
 
 from jatsr_model.codecs import CodecSpec
-from pipeline.build import default_workers
 from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
+from pipeline.execution import default_workers
 from pipeline.graph import Graph, GraphConfig
 from pipeline.plan import Plan, TrackTask
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -136,4 +137,8 @@ class TrackSession:
     def open(self, report: Callable[[Progress], None]) -> Run:
         """Load the codec once per worker; see ``Session``."""
         importlib.import_module("webdataset")  # slow, and not the first track's fault
-        return Graph(self.config, load(self.config.codec), report).run
+        codec = load(self.config.codec)
+        if torch := sys.modules.get("torch"):
+            # Parallelism comes from workers; the thread count must not change with the engine.
+            torch.set_num_threads(1)
+        return Graph(self.config, codec, report).run

@@ -53,9 +53,15 @@ Known = Mapping[tuple[str, int, int], str]
 """(path, size, mtime_ns) -> content id of an earlier build, so that files are not hashed twice."""
 
 
-def is_url(path: Path) -> bool:
-    """Whether a path is a URL that went through ``pathlib`` (which folds its slashes)."""
-    return re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) is not None
+def refuse_url(what: str, path: Path) -> None:
+    """Refuse a URL, which would otherwise name a strange local folder.
+
+    Raises:
+        ConfigError: ``path`` is one (``pathlib`` has folded its slashes).
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+        url = str(path).replace(":/", "://", 1)
+        raise ConfigError(f"{what} {url}: expected a local path, found a URL")
 
 
 def find_files(sources: Sequence[Path], excluded: Path) -> list[Found]:
@@ -68,19 +74,20 @@ def find_files(sources: Sequence[Path], excluded: Path) -> list[Found]:
         excluded: a folder that is not entered (the destination).
 
     Raises:
-        ConfigError: a source does not exist.
+        ConfigError: a source does not exist, or there is no file in any.
     """
     files: dict[str, Found] = {}
     skip = excluded.resolve()
     for source in sources:
-        if is_url(source):
-            raise ConfigError(f"SOURCE {source}: expected a local path, found a URL")
+        refuse_url("SOURCE", source)
         if not os.path.exists(source):
             raise ConfigError(f"SOURCE {source}: no such file or folder")
         root = Path(os.path.abspath(source))
         listing = [_stat(root, root.parent)] if root.is_file() else _walk(root, skip)
         for item in listing:
             files.setdefault(item.path, item)
+    if not files:
+        raise ConfigError(f"SOURCE {' '.join(map(str, sources))}: expected files, found none")
     return [files[path] for path in sorted(files, key=os.fsencode)]
 
 

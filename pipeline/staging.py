@@ -23,6 +23,7 @@ from pipeline.parts import PartStore
 from pipeline.scan import Known, Scanned
 from shards.errors import ConfigError
 from shards.layout import MANIFEST, STAGING
+from shards.manifest import read_manifest
 from shards.storage import canonical_json, pretty_json, printable, write_atomically
 
 
@@ -52,8 +53,8 @@ class Staging:
         """Refuse a destination that cannot be built into; nothing is written.
 
         Raises:
-            ConfigError: a file, a folder with other content, or an unfinished build with other
-                options that has finished tracks.
+            ConfigError: a file, a folder with other content, or a dataset or the finished tracks
+                of a build with other options.
         """
         dest = self._dest
         if dest.exists() and not dest.is_dir():
@@ -66,6 +67,8 @@ class Staging:
                 f"DEST {dest}: expected a new or empty folder or a dataset, found other files",
                 hint="choose another DEST; jatsr build SOURCE... DEST takes the destination last",
             )
+        if (dest / MANIFEST).exists() and not rebuild:
+            expect_same(read_manifest(dest).config, self._config, dest)
         for other in self._others():
             if not rebuild and any((other / "parts").glob("*/*.json")):
                 expect_same(_config_of(other), self._config, dest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import platform
@@ -11,12 +10,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import click
 
 from pipeline.engines.base import Engine
 from shards.errors import JatsrError
+from shards.storage import folder_lock, write_atomically
 
 State = Literal["ok", "missing", "broken"]
 
@@ -141,11 +142,14 @@ def _run_engine(engine: Engine) -> str:
 
 
 def _storage() -> Iterator[Finding]:
-    yield Finding("storage", "local files", "ok", "atomic renames on the same file system")
-    for scheme, module, extra in (("s3://", "s3fs", "s3"), ("gs://", "gcsfs", "gcs")):
-        there = importlib.util.find_spec(module) is not None
-        detail = f"{module} is installed" if there else f"pip install 'jatsr[{extra}]'"
-        yield Finding("storage", scheme, "ok" if there else "missing", detail)
+    def rename() -> str:
+        with tempfile.TemporaryDirectory() as folder, folder_lock(Path(folder, "x")):
+            write_atomically(Path(folder, "x", "y"), b"")
+        return "locked a folder and wrote a file atomically"
+
+    yield _tried("storage", "local files", rename, required=True)
+    for scheme in ("s3://", "gs://"):
+        yield Finding("storage", scheme, "missing", "this release builds into local folders")
 
 
 def _tried(area: str, name: str, attempt: Callable[[], str], *, required: bool) -> Finding:

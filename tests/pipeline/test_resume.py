@@ -223,6 +223,7 @@ def test_other_options_are_refused_and_named(build, tmp_path, options, field, fl
     assert flag in str(caught.value)
     assert "--rebuild" in str(caught.value)
     assert shard_bytes(tmp_path / "out") == before
+    assert not (tmp_path / "out" / ".jatsr").exists()
     # A refused command changes nothing: the old options still work.
     assert not build(tmp_path / "in", tmp_path / "out").changed
     build(tmp_path / "in", tmp_path / "out", rebuild=True, **options)

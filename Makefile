@@ -39,6 +39,8 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,av]'
+	# The reference of the parity test; what it depends on pins an old protobuf and is stubbed.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps descript-audio-codec==1.0.0
 	@touch $@ $(VENV)/.run
 
 clean:

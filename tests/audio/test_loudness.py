@@ -125,7 +125,7 @@ def test_near_silence_is_skipped_with_its_level() -> None:
     loudness = measure(signal)
     quiet = measure(signal * np.float32(10 ** ((-63.1 - loudness.lufs) / 20)))
     for target in (-16.0, None):
-        with pytest.raises(TrackSkipped, match=r"near-silent: -63\.1 LUFS, threshold -60"):
+        with pytest.raises(TrackSkipped, match=r"near-silent: -63\.1 LUFS .*threshold -60"):
             decide_gain(quiet, GainPolicy(target_lufs=target))
     assert decide_gain(quiet, GainPolicy(silence_lufs=-65)).gain > 1
 

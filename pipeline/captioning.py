@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from pipeline.captions import CaptionChain
 from pipeline.captions.chain import MODEL
 from pipeline.captions.sidecar import read_sidecar, sidecar_path
+from pipeline.engines.base import Engine, Progress, Run
 from pipeline.scan import Scanned
 from pipeline.ui import Ui
-from shards.errors import ConfigError
+from shards.errors import ConfigError, TrackError
 
 
 class Captioning:
@@ -39,11 +43,11 @@ class Captioning:
             self._device = _resolved(device)
             self.identity = model_identity(self._model, device=self._device)
 
-    def run(self, tracks: Sequence[Scanned], ui: Ui) -> dict[str, str]:
+    def run(self, tracks: Sequence[Scanned], engine: Engine, ui: Ui) -> dict[str, str]:
         """Captions by track, from the cache where they are; the model is loaded only if needed."""
         if self._model is None:
             return {}
-        from pipeline.captions.run import CaptionCache, caption_tracks
+        from pipeline.captions.run import CaptionCache, Clip, caption_tracks
 
         assert self.identity is not None
         cache = CaptionCache(self._cache, self.identity)
@@ -56,7 +60,14 @@ class Captioning:
 
             ui.start("captions", len(todo), "tracks")
             captioner = AudioCaptioner(self._model, device=self._device)
-            captions |= caption_tracks(todo, captioner, cache, progress=ui.advance).captions
+            clips: dict[Path, Clip] = {}
+            captions |= caption_tracks(
+                _decoded(todo, engine, clips),
+                captioner,
+                cache,
+                load=clips.pop,
+                progress=ui.advance,
+            ).captions
         return captions
 
     def _reaches_model(self, item: Scanned) -> bool:
@@ -67,6 +78,51 @@ class Captioning:
             if source == "tags" and item.tags.sentence():
                 return False
         return True
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """A track whose middle the model is to hear."""
+
+    key: str
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class ClipResult:
+    """The clip, or None where the file cannot be decoded; the build then says why."""
+
+    key: str
+    clip: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class ClipSession:
+    """Decodes clips in workers, which a hostile file may crash."""
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        """See ``Session``."""
+        from pipeline.captions.clip import middle_clip
+
+        def run(tasks: Iterator[ClipTask]) -> Iterator[ClipResult]:
+            for task in tasks:
+                try:
+                    yield ClipResult(task.key, middle_clip(task.path))
+                except TrackError:
+                    yield ClipResult(task.key, None)
+
+        return run
+
+
+def _decoded(
+    todo: Sequence[tuple[str, Path]], engine: Engine, clips: dict[Path, NDArray[np.float32]]
+) -> Iterator[tuple[str, Path]]:
+    """Tracks as soon as their clip lies in ``clips``; those that cannot be decoded are left out."""
+    tasks = {track: ClipTask(track, path) for track, path in todo}
+    for event in engine.run(ClipSession(), list(tasks.values())):
+        if isinstance(event, ClipResult) and event.clip is not None:
+            clips[tasks[event.key].path] = event.clip
+            yield event.key, tasks[event.key].path
 
 
 def _resolved(device: str) -> str:

@@ -68,7 +68,9 @@ class Execution:
         if results:
             count = f"{len(results)} of {len(plan.tasks)}"
             self._ui.note(f"continuing: {count} tracks are done already")
-        captions = self._captioning.run([plan.sources[task.track] for task in todo], self._ui)
+        captions = self._captioning.run(
+            [plan.sources[task.track] for task in todo], self._engine(len(todo)), self._ui
+        )
         session = TrackSession(self._graph_config(captions))
         self._ui.start("build", sum(task.seconds for task in todo), "audio seconds")
         limit = BREAKER if self._config.max_failed < 1 else len(todo) + 1

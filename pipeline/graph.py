@@ -64,7 +64,7 @@ class Graph:
         self._report = report
         channels = 2 if config.channels == "stereo" else 1
         variants = len(config.low_res)
-        self._decode = Source(codec.sample_rate, config.channels, clock)
+        self._decode = Source(codec.sample_rate, config.channels, clock, lambda: report(Progress()))
         self._condition = Condition(config.gain, config.captions, config.model_captions, clock)
         self._degrade = Degrade(config.low_res, config.scratch, clock)
         self._describe = Describe(1 + variants, config.excerpt_frames, codec.hop, clock)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import BuildConfig, SplitBy
-from pipeline.ledger import ledger_row, place
+from pipeline.ledger import GONE, ledger_row, place
 from pipeline.scan import Scanned
 from shards.layout import SPLITS, shard_name
 from shards.storage import printable
@@ -110,7 +110,10 @@ def make_plan(
         for item in list(fresh.values())[room:]:
             ledger.append(ledger_row(item, "skipped", reason=f"beyond --limit {config.limit}"))
             del chosen[item.track], fresh[item.track]
-    ledger += [{**done[track], **place(chosen[track])} for track in chosen if track in done]
+    for track in chosen:
+        if track in done:
+            row = {**done[track], **place(chosen[track])}
+            ledger.append({**row, "reason": None} if row.get("reason") == GONE else row)
     splits = {
         track: (inherited or {}).get(printable(item.found.path))
         or split_of(split_key(item, config.split_by), config.val_fraction)

@@ -54,9 +54,10 @@ class DacCodec:
         self.batch_size = spec.batch_size
         self.identity: Mapping[str, Any] = spec.identity
         self.device = torch.device(spec.device)
+        # Made on the CPU, wherever the network runs: statistics must not depend on the device.
+        self._books = {torch.device("cpu"): _books(model)}
         self.model = model.to(self.device)
         self._spec = spec
-        self._books = {self.device: _books(self.model)}
 
     @cached_property
     def _encoder(self) -> Callable[[Tensor], Tensor]:
@@ -150,7 +151,7 @@ class DacCodec:
 
     def _books_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._books:
-            values, projected = self._books[self.device]
+            values, projected = self._books[torch.device("cpu")]
             self._books[device] = (values.to(device), projected.to(device))
         return self._books[device]
 

@@ -114,7 +114,10 @@ def _accept(request: FetchRequest, target: Path, source: Source) -> None:
             f"{source.url} has sha256 {source.sha256}, expected {request.sha256} (--sha256)",
             hint="check --revision and --sha256; nothing was installed",
         )
-    known = read_source(target)
+    try:
+        known = read_source(target)
+    except WeightsError:  # a damaged record is what --force is there to mend
+        known = None
     if known is not None and known.sha256 != source.sha256 and not request.sha256:
         raise WeightsError(
             f"{source.url} has sha256 {source.sha256}, but {known.sha256} was trusted before",

@@ -12,6 +12,7 @@ from typing import Literal
 from platformdirs import user_cache_dir
 
 from shards.errors import ConfigError
+from shards.storage import write_atomically
 
 ENVIRONMENT = "JATSR_DAC_WEIGHTS"
 Layout = Literal["hf", "descript"]
@@ -50,7 +51,7 @@ class Source:
     def write(self, weights: Path) -> None:
         """Record beside ``weights``."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
-        source_path(weights).write_text(text, encoding="utf-8")
+        write_atomically(source_path(weights), text.encode("utf-8"))
 
 
 def cache_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -68,7 +69,7 @@ class Tags:
 
     def as_dict(self) -> dict[str, str]:
         """The tags that are there."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name, value in asdict(self).items() if value and name != "note"}
 
     def sentence(self) -> str:
         """A caption: ``Title by Artist. From the album Album. Genre: x.``; may be empty."""
@@ -103,7 +104,9 @@ def probe(path: Path) -> tuple[Tags, HeaderFacts]:
         path: MP3, FLAC, Ogg, Opus, MP4, WAV, AIFF or whatever else mutagen knows.
     """
     try:
-        found = mutagen.File(path)
+        # By descriptor, which has no name: mutagen would also go by the name's ending.
+        with os.fdopen(os.open(path, os.O_RDONLY), "rb") as file:
+            found = mutagen.File(file)
         if found is None:
             return Tags(note="no known tag format"), HeaderFacts()
         return _tags(found.tags), _facts(found.info)

@@ -61,13 +61,11 @@ def _machine() -> Iterator[Finding]:
     yield Finding("machine", "system", "ok", f"{system}, {cores} cores")
     free = shutil.disk_usage(tempfile.gettempdir()).free
     yield Finding("machine", "temporary files", "ok", f"{free / 1e9:.0f} GB free")
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    yield Finding(
-        "machine",
-        "C++ compiler",
-        "ok" if compiler else "missing",
-        compiler or "network codecs run uncompiled on the CPU (install g++)",
-    )
+    from jatsr_model.codecs.registry import compiler_found
+
+    found = compiler_found("cpu")
+    detail = "network codecs are compiled" if found else "network codecs run slower: install g++"
+    yield Finding("machine", "C++ compiler", "ok" if found else "missing", detail)
 
 
 def _libraries() -> Iterator[Finding]:

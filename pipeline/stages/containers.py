@@ -7,6 +7,7 @@ short track.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 _Order = Literal["little", "big"]
@@ -14,6 +15,8 @@ _Order = Literal["little", "big"]
 # Written by programs that cannot seek back to fill in the length (ffmpeg, SoX, streams).
 _PLACEHOLDERS = frozenset({0, 0x7FFFF000, 0x7FFFFFFF, *range(0xFFFFFF00, 0x100000000)})
 _MAX_CHUNKS = 10_000
+
+_LARGEST_OGG_PAGE = 65307  # bytes
 
 
 @dataclass(frozen=True)
@@ -107,3 +110,26 @@ def _is_chunk(file: BinaryIO, position: int, size: int, order: _Order) -> bool:
     header = file.read(8)
     name_like = len(header) == 8 and header[:4].isascii() and header[:4].decode().isprintable()
     return name_like and position + 8 + int.from_bytes(header[4:], order) <= size + 1
+
+
+def end_of_id3(file: BinaryIO) -> int:
+    """Where the ID3v2 tags at the start of a file end; 0 without any (id3.org, section 3.1)."""
+    position = 0
+    while True:
+        file.seek(position)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
+            return position
+        size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
+        footer = 10 if head[5] & 0x10 else 0
+        position += 10 + size + footer
+
+
+def ends_in_last_page(path: Path) -> bool:
+    """Whether the last page of an Ogg file is marked as the end of its stream (RFC 3533)."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 2 * _LARGEST_OGG_PAGE))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)

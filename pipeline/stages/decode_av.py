@@ -19,6 +19,14 @@ def av_installed() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
+# Neither playlists nor scripts, which would bring in other files under this file's name.
+_CONTAINERS_ONLY = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,iff,"
+    "matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,ogg,oma,spx,tak,tta,voc,w64,wav,wv,xwma",
+}
+
+
 class AvSource:
     """FFmpeg at work on the first audio stream of one file.
 
@@ -34,7 +42,7 @@ class AvSource:
 
         self._error: type[Exception] = av.error.FFmpegError
         try:
-            self._container = av.open(str(path), mode="r")
+            self._container = av.open(str(path), mode="r", options=_CONTAINERS_ONLY)
         except self._error as error:
             raise _translated(error) from error
         try:

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from pipeline.stages.containers import Promise, read_promise
+from pipeline.stages.containers import Promise, end_of_id3, ends_in_last_page, read_promise
 from pipeline.stages.decode_base import BLOCK_FRAMES, AudioFormat, UndecodableError
 
 _UNKNOWN = 1 << 62  # libsndfile reports about 2^63 frames where it cannot know
@@ -55,6 +55,7 @@ class SoundFileSource:
 
     def __init__(self, path: Path) -> None:
         self._stack = ExitStack()
+        self._path = path
         self._pipe: _Pipe | None = None
         try:
             self._file, promise = self._open(path)
@@ -84,6 +85,8 @@ class SoundFileSource:
             if self._pipe is not None:
                 self._pipe.raise_failure()
             if not len(frames):
+                if self._is_ogg() and not ends_in_last_page(self._path):
+                    raise UndecodableError("the stream stops before its last page")
                 return
             yield frames if order is None else frames[:, order]
 
@@ -119,9 +122,12 @@ class SoundFileSource:
 class _Pipe:
     """A file's bytes through a pipe, some of them replaced.
 
+    ID3 tags in front are left out: from a pipe, libsndfile does not look for the format behind one
+    that holds a picture.
+
     Args:
         path: the file.
-        patch: replacement bytes by offset, all within the first 64 KiB.
+        patch: replacement bytes by offset in the file.
     """
 
     def __init__(self, path: Path, patch: dict[int, bytes]) -> None:
@@ -144,18 +150,24 @@ class _Pipe:
     def _feed(self) -> None:
         try:
             with os.fdopen(self._inlet, "wb", buffering=0) as inlet, self._path.open("rb") as file:
-                data = bytearray(file.read(_PIPE_BYTES))
-                for offset, replacement in self._patch.items():
-                    data[offset : offset + len(replacement)] = replacement
-                while data:
+                position = end_of_id3(file)
+                file.seek(position)
+                while data := bytearray(file.read(_PIPE_BYTES)):
+                    self._apply_patch(data, position)
+                    position += len(data)
                     view = memoryview(data)
                     while view:
                         view = view[inlet.write(view) :]
-                    data = bytearray(file.read(_PIPE_BYTES))
         except BrokenPipeError:
             return  # the reader has what it wants
         except OSError as error:
             self._failure = error
+
+    def _apply_patch(self, data: bytearray, position: int) -> None:
+        for start, replacement in self._patch.items():
+            for index, value in enumerate(replacement, start - position):
+                if 0 <= index < len(data):
+                    data[index] = value
 
 
 def _promised(file: SequentialFile, promise: Promise | None) -> int | None:

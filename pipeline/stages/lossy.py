@@ -145,7 +145,7 @@ def _disk(scratch: Path) -> Iterator[None]:
         raise EnvironmentFailure(
             f"expected to write and read back a temporary file in {scratch}, "
             f"found: {error or 'frames missing'}",
-            hint="free some space there, or set TMPDIR to another disk",
+            hint="free some space there, then run the same command again",
         ) from error
 
 
@@ -214,7 +214,7 @@ class _Reader:
         if not len(frames):
             raise EnvironmentFailure(
                 f"expected {self._missing} more samples in a temporary file, found its end",
-                hint="the disk of TMPDIR is probably full: free some space there",
+                hint="the disk of DEST is probably full: free some space there",
             )
         self._missing -= len(frames)
         return np.ascontiguousarray(frames.T)

@@ -32,6 +32,7 @@ class Source:
     rate: int
     channels: Channels
     clock: StageClock
+    heartbeat: Callable[[], None]  # called for every block of every pass: the worker is alive
 
     def __call__(self, task: TrackTask) -> Signal:
         """Open a track; its blocks are decoded when they are asked for.
@@ -62,6 +63,7 @@ class Source:
             for block in self.clock.timed("decode", audio.blocks()):
                 with self.clock.stage("resample"):
                     out = resampler.push(mix(block, self.channels))
+                self.heartbeat()
                 yield out
             with self.clock.stage("resample"):
                 out = resampler.flush()

@@ -117,6 +117,7 @@ def test_mp3_without_length_tag_is_decoded_to_the_end(tmp_path: Path, picture_by
         assert sf.info(path).frames < 0.8 * len(signal)
     found, decoded = decode(path)
     assert found.header_frames is None
+    assert found.decoder == "soundfile"
     # Without the tag the codec's own delay stays in front.
     assert len(signal) <= len(decoded) <= len(signal) + 4 * 1152
     np.testing.assert_allclose(decoded[1105:][: len(signal)], with_tag, atol=1e-5)

@@ -53,6 +53,8 @@ def write_hostile(root) -> dict[str, str]:
         "truncated.wav": (wav[: len(wav) // 2], "failed"),
         "truncated.flac": (flac[: len(flac) // 2], "failed"),
         "truncated.aiff": (aiff[: len(aiff) // 2], "failed"),
+        "truncated.ogg": (ogg[: len(ogg) // 2], "failed"),
+        "playlist.m4a": (b"ffconcat version 1.0\nfile 'mislabelled flac.mp3'\n", "failed"),
         "cut in its header.wav": (wav[:30], "failed"),
         "cut in its header.flac": (flac[:20], "failed"),
         "cut in its header.ogg": (ogg[:40], "failed"),

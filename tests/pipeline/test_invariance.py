@@ -38,6 +38,12 @@ def test_names_and_places_do_not_change_a_sample(album, build, tmp_path):
     build(album / "a" / "one.wav", tmp_path / "x", captions="tags,measured")
     build(tmp_path / "Ünrelated náme.dat", tmp_path / "y", captions="tags,measured")
     assert sample_bytes(tmp_path / "x") == sample_bytes(tmp_path / "y")
+    # Not even a name that claims another format, nor a sidecar that is no use.
+    shutil.copy(album / "a" / "one.wav", tmp_path / "claims.flac")
+    (tmp_path / "claims.txt").write_bytes(b"")
+    build(tmp_path / "claims.flac", tmp_path / "z", captions="sidecar,tags,measured")
+    build(album / "a" / "one.wav", tmp_path / "w", captions="sidecar,tags,measured")
+    assert sample_bytes(tmp_path / "z") == sample_bytes(tmp_path / "w")
 
 
 def test_tracks_too_long_to_keep_in_memory_give_the_same_bytes(album, build, tmp_path, monkeypatch):

@@ -14,10 +14,10 @@ from pipeline import assemble, publish
 from pipeline.parts import PartStore, RunWriter
 from shards import statistics, storage
 from shards.errors import ConfigError, EnvironmentFailure, FormatError
-from shards.layout import SAMPLES, STATISTICS
+from shards.layout import LEDGER, SAMPLES, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.statistics import read_totals
-from shards.tables import SAMPLES_SCHEMA, read_table
+from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 from shards.verify import verify
 
 
@@ -182,9 +182,17 @@ def test_files_that_vanish_stay_in_the_dataset_and_the_ledger(album, build, tmp_
     shutil.copytree(album, music)
     build(music, out)
     before = shard_bytes(out)
-    (music / "a" / "one.wav").unlink()
+    gone = music / "a" / "one.wav"
+    data = gone.read_bytes()
+    gone.unlink()
     build(music, out)
     assert shard_bytes(out) == before
+    rows = {row["source"]: row for row in read_table(out / LEDGER, LEDGER_SCHEMA)}
+    assert "gone" in rows[str(gone)]["reason"]
+    gone.write_bytes(data)
+    build(music, out)
+    rows = {row["source"]: row for row in read_table(out / LEDGER, LEDGER_SCHEMA)}
+    assert rows[str(gone)]["reason"] is None
     codec = load(resolve(CodecConfig(name="mdct")))
     assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
 
@@ -277,7 +285,7 @@ def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, da
     elif damage == "orphan":
         shutil.copy(out / "train" / "000000.tar", out / "train" / "000001.tar")
     else:
-        from shards.tables import LEDGER_SCHEMA, arrow_table, read_table, write_table
+        from shards.tables import arrow_table, write_table
 
         rows = read_table(out / "ledger.parquet", LEDGER_SCHEMA)
         row = {**rows[0], "status": "skipped", "source": "/x", "track": None}

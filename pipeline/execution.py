@@ -57,10 +57,10 @@ class Execution:
     def tracks(self, plan: Plan, tally: Tally, known_failed: Set[str]) -> dict[str, TrackResult]:
         """Results of all planned tracks: of an earlier run where they are staged, else built."""
         store = self._staging.store
-        staged = [part for task in plan.tasks if (part := store.load(task.track))]
-        results = {p.result.track: p.result for p in staged if p.result.status != "failed"}
+        staged = [part.result for task in plan.tasks if (part := store.load(task.track))]
+        results = {result.track: result for result in staged if result.status != "failed"}
         # Failures are tried again, since the cause may be gone, but not counted again.
-        known = known_failed | {p.result.track for p in staged if p.result.status == "failed"}
+        known = known_failed | {result.track for result in staged if result.status == "failed"}
         tally.resumed = len(results)
         todo = [task for task in plan.tasks if task.track not in results]
         if not todo:

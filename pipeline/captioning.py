@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from jatsr_model.codecs.registry import resolve_device
 from pipeline.captions import CaptionChain
 from pipeline.captions.chain import MODEL
 from pipeline.captions.sidecar import read_sidecar, sidecar_path
 from pipeline.engines.base import Engine, Progress, Run
 from pipeline.scan import Scanned
 from pipeline.ui import Ui
-from shards.errors import ConfigError, TrackError
+from shards.errors import TrackError
 
 
 class Captioning:
@@ -40,7 +41,7 @@ class Captioning:
         if self._model is not None:
             from pipeline.captions.model import model_identity
 
-            self._device = _resolved(device)
+            self._device = resolve_device(device)
             self.identity = model_identity(self._model, device=self._device)
 
     def run(self, tracks: Sequence[Scanned], engine: Engine, ui: Ui) -> dict[str, str]:
@@ -123,12 +124,3 @@ def _decoded(
         if isinstance(event, ClipResult) and event.clip is not None:
             clips[tasks[event.key].path] = event.clip
             yield event.key, tasks[event.key].path
-
-
-def _resolved(device: str) -> str:
-    import torch
-
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise ConfigError("--device cuda: expected a GPU that torch can use, found none")
-    return "cuda" if there and device != "cpu" else "cpu"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.envelope import BINS, BLOCK_FRAMES, COLUMNS
+from shards.envelope import BINS, COLUMNS, blocks_of
 from shards.errors import FormatError
 from shards.layout import LEDGER, SAMPLES, SPLITS, STATISTICS, stream_names
 from shards.manifest import Manifest, ShardEntry, read_manifest
@@ -190,7 +190,7 @@ def _check_sample(
     frames, channels = row["frames"], 2 if manifest.config["channels"] == "stereo" else 1
     shapes = {
         "spectrum": ((len(streams), BINS), "uint8"),
-        "bands": ((len(streams), -(-frames // BLOCK_FRAMES), COLUMNS), "uint8"),
+        "bands": ((len(streams), blocks_of(frames), COLUMNS), "uint8"),
     }
     stored = (channels, int(manifest.codec["stored_rows"]), frames)
     shapes |= {name: (stored, str(manifest.codec["stored_dtype"])) for name in streams}

@@ -22,9 +22,9 @@ from jatsr_model.codecs.weights import (
     WeightsError,
     cache_folder,
     read_source,
-    sha256_of,
 )
 from shards.errors import EnvironmentFailure
+from shards.storage import sha256_file
 
 Origin = Literal["huggingface", "github"]
 HUB_REPOSITORY = "descript/dac_44khz"
@@ -126,7 +126,7 @@ def _accept(request: FetchRequest, target: Path, source: Source) -> None:
 
 
 def _verify(path: Path, expected: str, why: str) -> None:
-    found = sha256_of(path)
+    found = sha256_file(path)
     if found != expected.lower():
         raise WeightsError(
             f"{path} has sha256 {found}, but {expected} {why}",
@@ -144,7 +144,7 @@ def _download(request: FetchRequest, partial: Path, config: Path) -> Source:
         _save(f"{folder}/config.json", config)
         url = f"{folder}/model.safetensors"
     _save(url, partial)
-    return Source(url=url, revision=revision, sha256=sha256_of(partial))
+    return Source(url=url, revision=revision, sha256=sha256_file(partial))
 
 
 def _commit(request: FetchRequest) -> str:

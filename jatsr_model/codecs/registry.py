@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jatsr_model.codecs.base import Codec
 from jatsr_model.codecs.spec import CodecConfig, CodecSpec
 from shards.errors import ConfigError
+from shards.storage import sha256_file
 
 if TYPE_CHECKING:
     from transformers import DacModel
@@ -80,7 +81,7 @@ def _resolve_mdct(config: CodecConfig) -> CodecSpec:
 def _resolve_dac(config: CodecConfig) -> CodecSpec:
     # The network's numbers stand here so that planning needs no torch; a test compares them.
     weights, origin = _dac_origin(config)
-    device = _device(config.device)
+    device = resolve_device(config.device)
     compile_it = config.compile and compiler_found(device)
     numerics = {"device": device, "precision": config.precision, "compiled": compile_it}
     grid = {"sample_rate": 44_100, "hop": 512}
@@ -119,7 +120,12 @@ def _dac_origin(config: CodecConfig) -> tuple[Any, dict[str, Any]]:
     return found.path, {"weights_sha256": found.sha256, "weights_layout": found.layout}
 
 
-def _device(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
+    """``cpu`` or ``cuda`` for ``--device``; imports torch only where it has to look.
+
+    Raises:
+        ConfigError: ``cuda`` is wanted and there is none.
+    """
     if wanted == "cpu":
         return "cpu"
     import torch
@@ -159,14 +165,14 @@ def load(spec: CodecSpec) -> Codec:
 
 def _dac_network(spec: CodecSpec) -> DacModel:
     from jatsr_model.codecs import dac_network
-    from jatsr_model.codecs.weights import WeightsError, sha256_of
+    from jatsr_model.codecs.weights import WeightsError
 
     shape = dac_network.config_44khz()
     if spec.weights is None:
         return dac_network.build(
             shape, dac_network.untrained_state(shape, spec.identity["seed"]), spec.name
         )
-    digest, expected = sha256_of(spec.weights), spec.identity["weights_sha256"]
+    digest, expected = sha256_file(spec.weights), spec.identity["weights_sha256"]
     if digest != expected:
         raise WeightsError(
             f"{spec.weights} has sha256 {digest}, but the run was planned with {expected}",

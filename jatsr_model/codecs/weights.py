@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Literal
 from platformdirs import user_cache_dir
 
 from shards.errors import ConfigError
-from shards.storage import write_atomically
+from shards.storage import sha256_file, write_atomically
 
 ENVIRONMENT = "JATSR_DAC_WEIGHTS"
 Layout = Literal["hf", "descript"]
@@ -110,7 +109,7 @@ def find_weights(explicit: Path | None) -> WeightFile:
 
 def _checked(place: Path, origin: str) -> WeightFile:
     path, layout = _file_of(place, origin)
-    digest = sha256_of(path)
+    digest = sha256_file(path)
     source = read_source(path)
     if source is not None and source.sha256 != digest:
         raise WeightsError(
@@ -138,9 +137,3 @@ def _file_of(place: Path, origin: str) -> tuple[Path, Layout]:
 
 
 _KINDS = "expected a .safetensors file, a folder with config.json, or the original .pth"
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

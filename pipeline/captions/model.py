@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.captions.clip import CLIP_RATE, CLIP_SECONDS
 from pipeline.captions.text import clean
 from shards.errors import ConfigError, MissingExtraError
+from shards.storage import sha256_file
 
 PROMPT = "<|audio_bos|><|AUDIO|><|audio_eos|>Generate the caption in English:"
 MAX_NEW_TOKENS = 128
@@ -55,16 +57,20 @@ class AudioCaptioner:
     ) -> None:
         self._device, self._batch_size = device, batch_size
         self._max_new_tokens = max_new_tokens
-        self._identity = model_identity(
-            path, device=device, batch_size=batch_size, max_new_tokens=max_new_tokens
-        )
+        self._path = path
+        _expect_model(path)
         self._dtype = _dtype(device)
         self._processor, self._model = _load(path, device, self._dtype)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """See ``model_identity``."""
-        return self._identity
+        """See ``model_identity``; hashing the weights takes long, so only where it is asked for."""
+        return model_identity(
+            self._path,
+            device=self._device,
+            batch_size=self._batch_size,
+            max_new_tokens=self._max_new_tokens,
+        )
 
     @property
     def batch_size(self) -> int:
@@ -151,9 +157,7 @@ def folder_hash(path: Path) -> str:
     """SHA-256 over the names and contents of a model folder's configuration and weights."""
     digest = hashlib.sha256()
     for file in _model_files(path):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name}\0{content}\n".encode())
+        digest.update(f"{file.name}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()
 
 

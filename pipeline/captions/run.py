@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions.clip import middle_clip
 from shards.errors import TrackError
+from shards.storage import canonical_json, write_atomically
 
 Clip = NDArray[np.float32]
 
@@ -48,8 +47,7 @@ class CaptionCache:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self._identity = dict(identity)
-        canonical = json.dumps(self._identity, sort_keys=True, separators=(",", ":"))
-        self._folder = folder / hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        self._folder = folder / hashlib.sha256(canonical_json(self._identity)).hexdigest()[:16]
 
     def get(self, track_id: str) -> str | None:
         """The caption kept, or None; a damaged file counts as absent."""
@@ -63,16 +61,8 @@ class CaptionCache:
 
     def put(self, track_id: str, caption: str) -> None:
         """Keep a caption; a reader never sees half a file."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"caption": caption, "identity": self._identity}, ensure_ascii=False)
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, self._path(track_id))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        kept = canonical_json({"caption": caption, "identity": self._identity})
+        write_atomically(self._path(track_id), kept, durable=False)
 
     def _path(self, track_id: str) -> Path:
         return self._folder / f"{track_id}.json"

@@ -6,18 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-
-class Keyed(Protocol):
-    """A task or a result; a result has the key of its task."""
-
-    @property
-    def key(self) -> str:
-        """Unique among the tasks of a run."""
-        ...
-
-
 Run = Callable[[Iterator[Any]], Iterator[Any]]
-"""Pulls tasks and yields one result each, in any order."""
+"""Pulls tasks and yields one result each, in any order; a result has the ``key`` of its task."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jatsr_model.codecs import frames_of
 from pipeline.stages.stft import MagnitudeStft
 from shards.envelope import (
     BANDS,
@@ -72,7 +73,7 @@ class Describer:
         Raises:
             ValueError: the samples pushed are not those of ``total_frames`` frames.
         """
-        if total_frames != -(-self._stft.samples // HOP):
+        if total_frames != frames_of(self._stft.samples, HOP):
             raise ValueError(f"{self._stft.samples} samples are not {total_frames} frames")
         done: list[ExcerptDescription] = []
         for batch in self._stft.flush():

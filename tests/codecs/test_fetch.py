@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from jatsr_model.codecs.fetch import FetchRequest, fetch
-from jatsr_model.codecs.weights import WeightsError, read_source, sha256_of
+from jatsr_model.codecs.weights import WeightsError, read_source
 from shards.errors import EnvironmentFailure
+from shards.storage import sha256_file
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -79,7 +80,7 @@ def test_changed_bytes_need_confirmation(request_: FetchRequest, release: Path) 
     digest = hashlib.sha256(b"new weights").hexdigest()
     assert digest in caught.value.hint
     fetch(replace(request_, force=True, sha256=digest))
-    assert sha256_of(path) == digest
+    assert sha256_file(path) == digest
 
 
 def test_a_damaged_cache_is_noticed_and_repaired(request_: FetchRequest, release: Path) -> None:

@@ -20,8 +20,8 @@ from jatsr_model.codecs.weights import (
     WeightsError,
     cache_folder,
     find_weights,
-    sha256_of,
 )
+from shards.storage import sha256_file
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_places_are_searched_in_order(
     assert find_weights(None).origin == ENVIRONMENT
     found = find_weights(tmp_path / "explicit.safetensors")
     assert (found.path.name, found.origin) == ("explicit.safetensors", "--codec-weights")
-    assert found.sha256 == sha256_of(found.path)
+    assert found.sha256 == sha256_file(found.path)
 
 
 def test_a_named_place_is_never_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +106,8 @@ def test_a_file_cut_short_is_named(
 def test_flipped_bytes_after_a_fetch_are_noticed(tmp_path: Path, state: Any) -> None:
     path = tmp_path / "model.safetensors"
     save_file(state, path)
-    Source(url="https://example.org", revision="r", sha256=sha256_of(path)).write(path)
-    assert find_weights(path).sha256 == sha256_of(path)
+    Source(url="https://example.org", revision="r", sha256=sha256_file(path)).write(path)
+    assert find_weights(path).sha256 == sha256_file(path)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))

@@ -15,6 +15,7 @@ from shards.errors import JatsrError
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "build": ("pipeline.commands.build", "Turn music into a latent dataset."),
+        "merge": ("pipeline.commands.merge", "Make one dataset of several, without encoding."),
         "verify": ("pipeline.commands.verify", "Check every byte of a dataset."),
         "info": ("pipeline.commands.info", "Say what is in a dataset and how it was made."),
         "codec": ("jatsr_model.commands.codec", "Obtain codec weights; measure a codec."),

@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from shards.envelope import crop_rolloff
 from shards.errors import FormatError
 from shards.layout import SAMPLES, stream_names
 from shards.manifest import Manifest, read_manifest
+from shards.storage import StoreLike, open_store
 from shards.tables import SAMPLES_SCHEMA, read_table
 from shards.tar import END_OF_ARCHIVE, load_npy
 
@@ -62,11 +62,11 @@ class Sample:
 class Samples(Sequence[Sample]):
     """Samples of a split in the order of the shards; reads one when it is asked for."""
 
-    def __init__(self, dataset: Path, split: str) -> None:
-        self.manifest: Manifest = read_manifest(dataset)
-        self._dataset = dataset
+    def __init__(self, dataset: StoreLike, split: str) -> None:
+        self._store = open_store(dataset)
+        self.manifest: Manifest = read_manifest(self._store)
         shards = {entry.name for entry in self.manifest.splits.get(split, ())}
-        rows = read_table(dataset / SAMPLES, SAMPLES_SCHEMA)
+        rows = read_table(self._store, SAMPLES, SAMPLES_SCHEMA)
         self.rows = [row for row in rows if row["shard"] in shards]
 
     def __len__(self) -> int:
@@ -78,10 +78,7 @@ class Samples(Sequence[Sample]):
         return self._read(self.rows[index])
 
     def _read(self, row: Mapping[str, Any]) -> Sample:
-        path = self._dataset / row["shard"]
-        with path.open("rb") as file:
-            file.seek(row["offset"])
-            data = file.read(row["bytes"])
+        data = self._store.read(row["shard"], row["offset"], row["bytes"])
         try:
             with tarfile.open(fileobj=BytesIO(data + END_OF_ARCHIVE), mode="r:") as tar:
                 members = {
@@ -100,19 +97,20 @@ class Samples(Sequence[Sample]):
             )
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise FormatError(
-                f"{path}: expected sample {row['key']} at byte {row['offset']}, found {error!r}",
+                f"{self._store.join(row['shard'])}: expected sample {row['key']} at byte "
+                f"{row['offset']}, found {error!r}",
                 hint="run jatsr verify on the dataset",
             ) from error
 
 
-def open_samples(dataset: str | Path, split: str = "train") -> Samples:
-    """Open a split of a dataset.
+def open_samples(dataset: StoreLike, split: str = "train") -> Samples:
+    """Open a split of a dataset; of a remote one, single samples are fetched when asked for.
 
     Args:
-        dataset: folder of a dataset.
+        dataset: path or URL of a dataset.
         split: ``train`` or ``val``.
 
     Raises:
         FormatError: there is no readable dataset.
     """
-    return Samples(Path(dataset), split)
+    return Samples(dataset, split)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from jatsr_model.codecs import CodecSpec, load
+from pipeline.delivery import Staged
 from pipeline.engines.base import Progress, Run
 from pipeline.parts import PartStore
 from pipeline.plan import PlannedShard
+from pipeline.scratch import scratch_folder
+from shards.files import machine_errors
 from shards.layout import stream_names
 from shards.manifest import ShardEntry
 from shards.statistics import Moments, shard_moments
-from shards.storage import machine_errors
+from shards.storage import LocalStore
 from shards.tar import END_OF_ARCHIVE
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,55 +38,69 @@ class AssembledShard:
 
 @dataclass(frozen=True)
 class AssembleSession:
-    """Assembles planned shards; runs on any engine."""
+    """Assembles planned shards; runs on any engine that reaches the staging folder.
+
+    Args:
+        codec: as resolved, on the CPU.
+        variants: low-res variants per sample.
+        staged: where parts are, and where shards go under their names.
+    """
 
     codec: CodecSpec
     variants: int
-    parts: Path
-    target: Path
+    staged: Staged
 
     def open(self, report: Callable[[Progress], None]) -> Run:
         """Load the codec's tables; see ``Session``."""
         codec = load(self.codec)
-        store = PartStore(self.parts)
+        parts = self.staged.parts()
         streams = stream_names(self.variants)
 
         def run(tasks: Iterator[PlannedShard]) -> Iterator[AssembledShard]:
             for shard in tasks:
-                path = self.target / shard.name
-                with machine_errors(f"assembling {shard.name}"):
-                    entry, rows, damaged = concatenate(shard, store, path)
+                with self._file(shard.name) as path, machine_errors(f"assembling {shard.name}"):
+                    entry, rows, damaged = concatenate(shard, parts, path)
                     moments = {} if damaged else shard_moments(path, streams, codec.latents_array)
+                    if not damaged and not self.staged.store.is_local:
+                        self.staged.store.put(path, shard.name)
                 yield AssembledShard(shard.key, shard.split, entry, moments, rows, damaged)
 
         return run
 
+    @contextlib.contextmanager
+    def _file(self, name: str) -> Iterator[Path]:
+        """Where a shard is written: in place, or in a scratch folder to be put from there."""
+        if isinstance(self.staged.store, LocalStore):
+            yield self.staged.store.path / name
+            return
+        with scratch_folder() as scratch:
+            yield scratch / "shard.tar"
+
 
 def concatenate(
-    shard: PlannedShard, store: PartStore, path: Path
-) -> tuple[ShardEntry, tuple[dict[str, Any], ...], tuple[str, ...]]:
-    """Write one shard from its parts.
-
-    Args:
-        shard: the plan; every track has a part with samples.
-        store: where the parts are.
-        path: the tar to write.
+    shard: PlannedShard, parts: PartStore, path: Path
+) -> tuple[ShardEntry, tuple[Mapping[str, Any], ...], tuple[str, ...]]:
+    """Write a shard from the parts of its tracks, and check them on the way.
 
     Returns:
-        the entry for the manifest, rows of ``samples.parquet``, and the tracks whose parts are
-        missing or damaged (after a power cut): they are discarded and the shard is of no use.
+        the shard's entry, the table rows of its samples, and the tracks whose parts are missing
+        or damaged; these are discarded, and with any of them the shard is not usable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[Mapping[str, Any]] = []
     digest = hashlib.sha256()
-    rows: list[dict[str, Any]] = []
-    damaged = []
-    offset = 0
+    loaded = dict(zip(shard.tracks, parts.load_all(shard.tracks), strict=True))
+    damaged = [track for track, part in loaded.items() if part is None]
+    whole = [part for part in loaded.values() if part is not None]
     with path.open("wb") as file:
-        for track in shard.tracks:
-            part = store.load(track)
-            if part is None or _append(store.run_path(track), file, digest) != part.sha256:
-                store.discard(track)
-                damaged.append(track)
+        for part, run in zip(whole, parts.runs(whole), strict=True):
+            offset, own = file.tell(), hashlib.sha256()
+            for piece in run:
+                file.write(piece)
+                own.update(piece)
+                digest.update(piece)
+            if own.hexdigest() != part.sha256:
+                damaged.append(part.result.track)
                 continue
             for row in part.rows:
                 place = {
@@ -93,23 +109,13 @@ def concatenate(
                     "offset": offset + row["offset"],
                 }
                 rows.append({**row, **place})
-            offset += part.bytes
         file.write(END_OF_ARCHIVE)
         digest.update(END_OF_ARCHIVE)
+        size = file.tell()
         file.flush()
         os.fsync(file.fileno())
+    for track in damaged:
+        parts.discard(track)
     frames = sum(row["frames"] for row in rows)
-    size = offset + len(END_OF_ARCHIVE)
     entry = ShardEntry(shard.name, len(rows), frames, size, digest.hexdigest())
     return entry, tuple(rows), tuple(damaged)
-
-
-def _append(run: Path, file: BinaryIO, shard_digest: hashlib._Hash) -> str:
-    """Copy a run to the end of a shard; returns the run's own sha256."""
-    digest = hashlib.sha256()
-    with run.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            file.write(chunk)
-            digest.update(chunk)
-            shard_digest.update(chunk)
-    return digest.hexdigest()

@@ -5,26 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from jatsr_model.codecs import CodecSpec, resolve
+from jatsr_model.codecs import load
 from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
+from pipeline.codec_of import on_cpu
 from pipeline.config import BuildConfig
+from pipeline.engine_of import Engines
 from pipeline.execution import Execution
 from pipeline.fingerprint import byte_config, fingerprint
+from pipeline.identify import scan
 from pipeline.ledger import complete, finished, ledger_row
 from pipeline.plan import Plan, make_plan
 from pipeline.publish import Existing, Target, load_existing, publish
 from pipeline.records import TrackResult
-from pipeline.scan import Found, find_files, refuse_url, scan
+from pipeline.scan import Found, find_files
 from pipeline.staging import Staging
 from pipeline.tally import Tally
 from pipeline.ui import Ui
 from shards.errors import ConfigError
+from shards.files import machine_errors, printable
 from shards.layout import MANIFEST
 from shards.manifest import Manifest, read_manifest
-from shards.storage import folder_lock, machine_errors, printable
+from shards.statistics import Latents
+from shards.storage import StoreLike, is_url, open_store
 
 
 @dataclass(frozen=True)
@@ -41,44 +45,40 @@ class Build:
     """One run of ``jatsr build``.
 
     Args:
-        sources: files and folders.
-        dest: the dataset's folder.
+        sources: files and folders: paths and URLs.
+        dest: the dataset's folder, a path or a URL.
         config: options.
+        engines: what runs it, from ``open_engines(config)``.
         ui: progress and messages.
         rebuild: replace a dataset or an unfinished build with other options.
     """
 
     def __init__(
         self,
-        sources: Sequence[Path],
-        dest: Path,
+        sources: Sequence[str | os.PathLike[str]],
+        dest: StoreLike,
         config: BuildConfig,
+        engines: Engines,
         ui: Ui,
         *,
         rebuild: bool = False,
     ) -> None:
-        refuse_url("DEST", dest)
-        self._sources = [path.expanduser() for path in sources]
-        self._dest = Path(os.path.abspath(dest.expanduser()))
+        # An address as the user wrote it, a path made absolute.
+        places = [(os.fspath(source), open_store(source)) for source in sources]
+        self._sources = [place.url if place.is_local else name for name, place in places]
+        self._dest = open_store(dest)
         self._config = config
+        self._engines = engines
         self._ui = ui
         self._rebuild = rebuild
-        self._codec: CodecSpec = resolve(config.codec_config)
-        captioning = Captioning(parse_chain(config.captions), config.device)
+        self._codec = engines.codec
+        # The captioning model runs on this machine, whatever the engine.
+        device = config.device if config.engine == "local" else "auto"
+        captioning = Captioning(parse_chain(config.captions), device)
         self._bytes = byte_config(config, self._codec, captioning.identity)
         self._fingerprint = fingerprint(self._bytes)
         self._staging = Staging(self._dest, self._fingerprint, self._bytes)
-        self._execution = Execution(config, self._codec, self._staging, captioning, ui)
-
-    @property
-    def config(self) -> BuildConfig:
-        """The options."""
-        return self._config
-
-    @property
-    def codec(self) -> CodecSpec:
-        """The codec that was resolved."""
-        return self._codec
+        self._execution = Execution(config, self._codec, self._staging, captioning, engines, ui)
 
     def plan(self) -> Plan:
         """Scan and plan without writing anything; tracks that are staged count as done.
@@ -88,9 +88,9 @@ class Build:
         """
         self._staging.check(rebuild=self._rebuild)
         plan = self._plan(find_files(self._sources, self._dest), self._existing())
-        store = self._staging.store
-        left = tuple(task for task in plan.tasks if store.load(task.track) is None)
-        return replace(plan, tasks=left)
+        parts = self._staging.parts.load_all([task.track for task in plan.tasks])
+        left = (task for task, part in zip(plan.tasks, parts, strict=True) if part is None)
+        return replace(plan, tasks=tuple(left))
 
     def run(self) -> Outcome:
         """Build and publish.
@@ -102,7 +102,7 @@ class Build:
         """
         self._staging.check(rebuild=self._rebuild)
         files = find_files(self._sources, self._dest)
-        with machine_errors(f"writing to {self._dest}"), folder_lock(self._staging.root):
+        with machine_errors(f"writing to {self._dest.url}"), self._staging.lock():
             existing = self._existing()
             self._staging.open()
             plan = self._plan(files, existing)
@@ -110,8 +110,13 @@ class Build:
             self._staging.close()
         return outcome
 
+    @property
+    def _on_disk(self) -> list[str]:
+        """Sources that every worker must see."""
+        return [source for source in self._sources if not is_url(source)]
+
     def _existing(self) -> Existing:
-        if self._rebuild or not (self._dest / MANIFEST).exists():
+        if self._rebuild or self._dest.stat(MANIFEST) is None:
             return Existing()
         return load_existing(self._dest, read_manifest(self._dest))
 
@@ -123,9 +128,8 @@ class Build:
             if row["track"]
         }
         known = {**published, **self._staging.known_files()}
-        scanned = scan(files, known, self._ui.advance, self._execution.workers)
-        if self._staging.path.exists():
-            self._staging.remember_files(scanned)
+        scanned = scan(files, known, self._engines.work, self._on_disk, self._ui.advance)
+        self._staging.remember_files(scanned)
         return make_plan(
             scanned,
             self._config,
@@ -138,7 +142,7 @@ class Build:
     def _build(self, existing: Existing, plan: Plan, files: int) -> Outcome:
         tally = Tally()
         known_failed = {row["track"] for row in existing.ledger if row["status"] == "failed"}
-        results = self._execution.tracks(plan, tally, known_failed)
+        results = self._execution.tracks(plan, self._on_disk, tally, known_failed)
         rows = [*plan.ledger, *_rows_of(plan, results)]
         tally.count(rows)
         tally.expect_balance(files)
@@ -149,7 +153,7 @@ class Build:
         if not any(row["status"] == "ok" for row in ledger):
             self._staging.close()  # nothing in it is worth keeping
             raise ConfigError(
-                f"expected audio in {', '.join(map(str, self._sources))}, "
+                f"expected audio in {', '.join(self._sources)}, "
                 f"found {files} files and none that could be used:\n{_reasons(tally)}",
                 hint="see the reasons above; jatsr doctor tells which formats can be read here",
             )
@@ -158,17 +162,20 @@ class Build:
         damaged = {track for shard in assembled for track in shard.damaged}
         if damaged:
             self._ui.note(f"{len(damaged)} staged tracks are damaged (a power cut?): built again")
-            results = self._execution.tracks(plan, tally, known_failed)
+            results = self._execution.tracks(plan, self._on_disk, tally, known_failed)
             assembled = self._execution.assemble(plan, results)
         self._ui.start("publish", 1, "dataset")
         manifest = publish(
-            Target(self._dest, self._staging.path, self._fingerprint, self._bytes, self._codec),
+            Target(self._dest, self._staging.name, self._fingerprint, self._bytes, self._latents),
             existing,
             assembled,
             ledger,
         )
         self._ui.advance(1)
         return Outcome(manifest, plan, tally, changed=True)
+
+    def _latents(self) -> Latents:
+        return load(on_cpu(self._codec)).latents_array
 
     def _note_changed_files(self, existing: Existing, plan: Plan) -> None:
         changed = sum(

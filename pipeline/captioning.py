@@ -16,9 +16,11 @@ from pipeline.captions import CaptionChain
 from pipeline.captions.chain import MODEL
 from pipeline.captions.sidecar import read_sidecar, sidecar_path
 from pipeline.engines.base import Engine, Progress, Run
-from pipeline.scan import Scanned
+from pipeline.fetch import local_copy, sidecar_url
+from pipeline.identify import Scanned
 from pipeline.ui import Ui
 from shards.errors import TrackError
+from shards.storage import is_url, open_store
 
 
 class Captioning:
@@ -54,7 +56,7 @@ class Captioning:
         cache = CaptionCache(self._cache, self.identity)
         wanted = [item for item in tracks if self._reaches_model(item)]
         kept = {item.track: cache.get(item.track) for item in wanted}
-        todo = [(i.track, Path(i.found.path)) for i in wanted if kept[i.track] is None]
+        todo = [(i.track, i.found.path) for i in wanted if kept[i.track] is None]
         captions = {track: text for track, text in kept.items() if text}
         if todo:
             from pipeline.captions.model import AudioCaptioner
@@ -74,11 +76,17 @@ class Captioning:
     def _reaches_model(self, item: Scanned) -> bool:
         """Whether no source before the model has text; what would have to be measured counts."""
         for source in self._chain.sources[: self._chain.sources.index(MODEL)]:
-            if source == "sidecar" and read_sidecar(sidecar_path(Path(item.found.path))).text:
+            if source == "sidecar" and _has_sidecar(item.found.path):
                 return False
             if source == "tags" and item.tags.sentence():
                 return False
         return True
+
+
+def _has_sidecar(path: str) -> bool:
+    if not is_url(path):
+        return bool(read_sidecar(sidecar_path(Path(path))).text)
+    return open_store(sidecar_url(path)).stat("") is not None
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class ClipTask:
     """A track whose middle the model is to hear."""
 
     key: str
-    path: Path
+    path: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,19 +116,21 @@ class ClipSession:
         def run(tasks: Iterator[ClipTask]) -> Iterator[ClipResult]:
             for task in tasks:
                 try:
-                    yield ClipResult(task.key, middle_clip(task.path))
-                except TrackError:
+                    with local_copy(task.path, None) as path:
+                        yield ClipResult(task.key, middle_clip(path))
+                except (TrackError, OSError):
                     yield ClipResult(task.key, None)
 
         return run
 
 
 def _decoded(
-    todo: Sequence[tuple[str, Path]], engine: Engine, clips: dict[Path, NDArray[np.float32]]
+    todo: Sequence[tuple[str, str]], engine: Engine, clips: dict[Path, NDArray[np.float32]]
 ) -> Iterator[tuple[str, Path]]:
     """Tracks as soon as their clip lies in ``clips``; those that cannot be decoded are left out."""
     tasks = {track: ClipTask(track, path) for track, path in todo}
     for event in engine.run(ClipSession(), list(tasks.values())):
         if isinstance(event, ClipResult) and event.clip is not None:
-            clips[tasks[event.key].path] = event.clip
-            yield event.key, tasks[event.key].path
+            path = Path(tasks[event.key].path)
+            clips[path] = event.clip
+            yield event.key, path

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jatsr_model.codecs import CodecConfig, CodecSpec, resolve
 from shards.errors import ConfigError
 from shards.manifest import Manifest
+
+
+def on_cpu(codec: CodecSpec) -> CodecSpec:
+    """For statistics, which do not depend on the device, on a machine that may have no other."""
+    return replace(codec, device="cpu", compile=False)
 
 
 def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:

@@ -13,6 +13,7 @@ from pipeline.stages.loudness import GainPolicy
 from shards.errors import ConfigError
 
 Channels = Literal["mono", "stereo"]
+Device = Literal["auto", "cpu", "cuda"]
 SplitBy = Literal["track", "folder", "artist"]
 TARGET_SHARD_BYTES = 256 << 20
 
@@ -23,7 +24,7 @@ class BuildConfig:
 
     codec: str = "mdct"
     codec_weights: Path | None = None
-    device: str = "auto"
+    device: Device = "auto"
     precision: str = "fp32"
     compile: bool = True
     channels: Channels = "mono"
@@ -35,7 +36,13 @@ class BuildConfig:
     excerpt_seconds: float = 60.0
     shard_hours: float | None = None  # None: as many as make about 256 MB
     captions: str = "sidecar,tags,measured"
-    workers: int | None = None  # None: one per core; 0: in this process
+    engine: Literal["local", "ray"] = "local"
+    workers: int | None = None  # of the local engine; None: one per core; 0: in this process
+    ray_address: str | None = None  # None: RAY_ADDRESS, or a private Ray on this machine
+    encode_actors: int | None = None  # None: as many as the cluster holds
+    gpus_per_actor: float | None = None  # None: a quarter where there are GPUs
+    cpu_per_task: float = 1.0
+    in_flight: int = 4  # tracks dealt to an actor ahead of time
     max_failed: float = 0.1
     strict: bool = False
     limit: int | None = None
@@ -72,9 +79,29 @@ class BuildConfig:
         expect(bool(self.lr), "--lr", "at least one low-res variant", "none")
         expect(self.lr_variants >= 1, "--lr-variants", "1 or more", self.lr_variants)
         expect(self.workers is None or self.workers >= 0, "--workers", "0 or more", self.workers)
+        self._expect_engine()
         expect(self.limit is None or self.limit > 0, "--limit", "1 or more", self.limit)
         expect(len(self.low_res) <= 16, "--lr", "at most 16 variants in all", len(self.low_res))
         parse_chain(self.captions)
+
+    def _expect_engine(self) -> None:
+        """Options of one engine say nothing to the other."""
+        expect(self.engine in ("local", "ray"), "--engine", "local or ray", self.engine)
+        if self.engine == "ray":
+            expect(self.workers is None, "--workers", "--encode-actors with --engine ray", "both")
+        for name in ("ray_address", "encode_actors", "gpus_per_actor"):
+            flag, value = "--" + name.replace("_", "-"), getattr(self, name)
+            expect(value is None or self.engine == "ray", flag, "--engine ray with it", self.engine)
+        actors, share = self.encode_actors, self.gpus_per_actor
+        expect(actors is None or actors > 0, "--encode-actors", "1 or more", actors)
+        expect(
+            share is None or 0 <= share <= 1 or share == int(share),
+            "--gpus-per-actor",
+            "a share up to 1, or whole GPUs",
+            share,
+        )
+        expect(self.cpu_per_task > 0, "--cpu-per-task", "more than 0", self.cpu_per_task)
+        expect(self.in_flight >= 1, "--in-flight", "1 or more", self.in_flight)
 
     @property
     def low_res(self) -> tuple[LowRes, ...]:

@@ -12,11 +12,13 @@ import numpy as np
 import soundfile
 
 from jatsr_model.codecs import CodecSpec
+from jatsr_model.codecs.registry import resolve_device
 from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
-from pipeline.execution import default_workers
 from pipeline.graph import Graph, GraphConfig
+from pipeline.parts import PartStore
 from pipeline.plan import Plan, TrackTask
+from shards.storage import LocalStore
 
 _PROBE_SECONDS = 12.0
 _OVERHEAD_BYTES = 1024  # tar header, npy header and padding of one member
@@ -32,8 +34,14 @@ class Estimate:
     workers: int
 
 
-def estimate(plan: Plan, config: BuildConfig, codec: CodecSpec) -> Estimate:
+def estimate(plan: Plan, config: BuildConfig, codec: CodecSpec, workers: int) -> Estimate:
     """Estimate size and time of a plan.
+
+    Args:
+        plan: what will be built.
+        config: the options.
+        codec: as resolved.
+        workers: how many tracks are built at the same time.
 
     The probe runs the real stages on synthetic audio; a network codec runs uncompiled in it, so
     long builds of that codec are faster than estimated.
@@ -42,8 +50,6 @@ def estimate(plan: Plan, config: BuildConfig, codec: CodecSpec) -> Estimate:
     members = 5 + len(config.low_res)
     size = plan.seconds * config.stored_bytes_per_second(codec)
     size += excerpts * members * _OVERHEAD_BYTES
-    wanted = config.workers
-    workers = default_workers(codec.device) if wanted is None else max(1, wanted)
     workers = min(workers, max(1, len(plan.tasks)))
     speed = _probe(config, codec) * workers if plan.tasks else 0.0
     return Estimate(int(size), plan.seconds / speed if speed else 0.0, speed, workers)
@@ -59,7 +65,8 @@ def _probe(config: BuildConfig, codec: CodecSpec) -> float:
         soundfile.write(path, noise, 44100)
         info = path.stat()
         task = TrackTask("0" * 24, str(path), _PROBE_SECONDS, info.st_size, info.st_mtime_ns)
-        eager = replace(codec, compile=False)
+        here = resolve_device("auto") if codec.device == "cuda" else "cpu"
+        eager = replace(codec, compile=False, device=here)
         graph = Graph(
             GraphConfig(
                 codec=eager,
@@ -69,10 +76,10 @@ def _probe(config: BuildConfig, codec: CodecSpec) -> float:
                 captions=parse_chain("none"),
                 model_captions={},
                 excerpt_frames=config.excerpt_frames(codec),
-                parts=Path(folder, "parts"),
-                scratch=Path(folder),
             ),
             load(eager),
+            PartStore(LocalStore(Path(folder, "parts"))),
+            Path(folder),
             lambda _: None,
         )
         began = time.perf_counter()

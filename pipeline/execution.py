@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from contextlib import closing
 from dataclasses import replace
 
 from jatsr_model.codecs import CodecSpec
 from pipeline.assemble import AssembledShard, AssembleSession
 from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
+from pipeline.codec_of import on_cpu
 from pipeline.config import BuildConfig
-from pipeline.engines.base import Crashed, Engine, Progress
+from pipeline.delivery import Piece, Receiver
+from pipeline.engine_of import Engines
+from pipeline.engines.base import Crashed, Progress
 from pipeline.engines.inline import InlineEngine
-from pipeline.engines.local import LocalEngine
 from pipeline.graph import GraphConfig, TrackSession
 from pipeline.parts import Part
 from pipeline.plan import Plan
@@ -35,6 +37,7 @@ class Execution:
         codec: as resolved.
         staging: where parts and shards go.
         captioning: the captioning model, if there is one.
+        engines: what runs it.
         ui: progress and messages.
     """
 
@@ -44,20 +47,30 @@ class Execution:
         codec: CodecSpec,
         staging: Staging,
         captioning: Captioning,
+        engines: Engines,
         ui: Ui,
     ) -> None:
         self._config = config
         self._codec = codec
         self._staging = staging
         self._captioning = captioning
+        self._engines = engines
         self._ui = ui
-        wanted = config.workers
-        self.workers = default_workers(codec.device) if wanted is None else wanted
 
-    def tracks(self, plan: Plan, tally: Tally, known_failed: Set[str]) -> dict[str, TrackResult]:
-        """Results of all planned tracks: of an earlier run where they are staged, else built."""
-        store = self._staging.store
-        staged = [part.result for task in plan.tasks if (part := store.load(task.track))]
+    def tracks(
+        self, plan: Plan, sources: Sequence[str], tally: Tally, known_failed: Set[str]
+    ) -> dict[str, TrackResult]:
+        """Results of all planned tracks: of an earlier run where they are staged, else built.
+
+        Args:
+            plan: what to build.
+            sources: local paths that every worker must see.
+            tally: counts what is done.
+            known_failed: tracks whose failure is no news.
+        """
+        parts = self._staging.parts
+        tracks = [task.track for task in plan.tasks]
+        staged = [part.result for part in parts.load_all(tracks) if part]
         results = {result.track: result for result in staged if result.status != "failed"}
         # Failures are tried again, since the cause may be gone, but not counted again.
         known = known_failed | {result.track for result in staged if result.status == "failed"}
@@ -69,23 +82,27 @@ class Execution:
             count = f"{len(results)} of {len(plan.tasks)}"
             self._ui.note(f"continuing: {count} tracks are done already")
         captions = self._captioning.run(
-            [plan.sources[task.track] for task in todo], self._engine(len(todo)), self._ui
+            [plan.sources[task.track] for task in todo], self._engines.work, self._ui
         )
-        session = TrackSession(self._graph_config(captions))
+        session = TrackSession(self._graph_config(captions), self._staging.staged, tuple(sources))
         self._ui.start("build", sum(task.seconds for task in todo), "audio seconds")
         limit = BREAKER if self._config.max_failed < 1 else len(todo) + 1
         breaker, began = Breaker(limit, known), time.monotonic()
-        for event in self._engine(len(todo)).run(session, todo):
-            if isinstance(event, Progress):
-                tally.seconds += event.audio_seconds
-                tally.add_stages(event.stage_seconds)
-                self._ui.advance(event.audio_seconds)
-                continue
-            result = _crash_result(event) if isinstance(event, Crashed) else event
-            results[result.track] = result
-            if result.status == "failed":
-                store.save(Part(result))
-            breaker.see(result)
+        with closing(Receiver(parts)) as receiver:
+            for event in self._engines.work.run(session, todo):
+                if isinstance(event, Progress):
+                    tally.seconds += event.audio_seconds
+                    tally.add_stages(event.stage_seconds)
+                    self._ui.advance(event.audio_seconds)
+                    continue
+                if isinstance(event, Piece):
+                    receiver.take(event)
+                    continue
+                result = _crash_result(event) if isinstance(event, Crashed) else event
+                results[result.track] = result
+                if result.status == "failed":
+                    parts.save(Part(result))
+                breaker.see(result)
         tally.wall += time.monotonic() - began
         return results
 
@@ -97,11 +114,11 @@ class Execution:
         ]
         shards = [shard for shard in whole if shard.tracks]
         variants = len(self._config.low_res)
-        session = AssembleSession(self._codec, variants, self._staging.parts, self._staging.path)
+        session = AssembleSession(on_cpu(self._codec), variants, self._staging.staged)
         self._ui.start("assemble", len(shards), "shards")
         done: dict[str, AssembledShard] = {}
         few = len(shards) <= _SHARDS_INLINE
-        engine = InlineEngine() if few else self._engine(len(shards))
+        engine = InlineEngine() if few else self._engines.assembly(self._staging.path is None)
         for event in engine.run(session, shards):
             if isinstance(event, Crashed):
                 raise EnvironmentFailure(
@@ -123,18 +140,7 @@ class Execution:
             captions=parse_chain(config.captions),
             model_captions=captions,
             excerpt_frames=config.excerpt_frames(self._codec),
-            parts=self._staging.parts,
-            scratch=self._staging.scratch,
         )
-
-    def _engine(self, tasks: int) -> Engine:
-        return LocalEngine(min(self.workers, tasks)) if self.workers else InlineEngine()
-
-
-def default_workers(device: str) -> int:
-    """One process per core that this process may use; few where they share a GPU."""
-    cores = len(os.sched_getaffinity(0))
-    return min(2, cores) if device == "cuda" else cores
 
 
 def _crash_result(crash: Crashed) -> TrackResult:
@@ -142,7 +148,7 @@ def _crash_result(crash: Crashed) -> TrackResult:
         crash.task.track,
         "failed",
         stage="worker",
-        reason=f"expected to be read, but {crash.reason}, twice, the second time alone",
+        reason=f"expected to be read, but {crash.reason}, whenever it was tried, at last alone",
         hint="the file crashes a decoder or needs more memory than there is: convert it to FLAC, "
         "or remove it",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jatsr_model.codecs import CodecSpec
@@ -12,8 +11,8 @@ from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
 from pipeline.graph import STAGE_VERSIONS
 from shards.errors import ConfigError
+from shards.files import canonical_json
 from shards.layout import FORMAT_VERSION
-from shards.storage import canonical_json
 
 FLAGS = {
     "codec": "--codec, --codec-weights, --device, --precision or --no-compile",
@@ -76,7 +75,7 @@ def fingerprint(byte_configuration: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(byte_configuration)).hexdigest()
 
 
-def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], place: Path) -> None:
+def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> None:
     """Refuse to mix two configurations in one folder.
 
     Raises:

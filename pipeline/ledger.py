@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.scan import Scanned
-from shards.storage import printable
+from pipeline.identify import Scanned
+from shards.files import printable
 from shards.tables import LEDGER_SCHEMA
 
 Row = Mapping[str, Any]
@@ -54,3 +54,28 @@ def complete(rows: Sequence[Row], published: Iterable[Row]) -> list[dict[str, An
     ]
     whole = [{name: row.get(name) for name in LEDGER_SCHEMA.names} for row in (*rows, *kept)]
     return sorted(whole, key=lambda row: (str(row["source"]), str(row["track"])))
+
+
+def union(ledgers: Iterable[Iterable[Row]]) -> list[dict[str, Any]]:
+    """One ledger of several datasets.
+
+    Of the rows of one track the first that is ok counts, else the first; the others become
+    duplicates of it.
+    """
+    rows = [row for ledger in ledgers for row in ledger]
+    deciding: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: row["status"] != "ok"):  # stable
+        if row["track"] and not (row["reason"] or "").startswith(_ABOUT_FILES):
+            deciding.setdefault(row["track"], row)
+    return sorted(
+        (_or_duplicate(row, deciding.get(row["track"], row)) for row in rows),
+        key=lambda row: (str(row["source"]), str(row["track"])),
+    )
+
+
+def _or_duplicate(row: Row, deciding: Row) -> dict[str, Any]:
+    if row is deciding or (row["reason"] or "").startswith(_ABOUT_FILES):
+        return dict(row)
+    kept = {name: row[name] for name in ("source", "track", "bytes", "mtime_ns")}
+    empty = dict.fromkeys(LEDGER_SCHEMA.names)
+    return {**empty, **kept, "status": "skipped", "reason": f"duplicate of {deciding['source']}"}

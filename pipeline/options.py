@@ -69,6 +69,9 @@ _NUMBERS: Mapping[str, type] = {
     "loudness": float,
     "shard_hours": float,
     "workers": int,
+    "ray_address": str,
+    "encode_actors": int,
+    "gpus_per_actor": float,
     "limit": int,
 }
 

@@ -1,7 +1,7 @@
 """Parts: the finished run of tar members of one track, staged until they are assembled.
 
 ``parts/ab/<track>.tar`` holds the run, ``parts/ab/<track>.json`` says what is in it. The JSON is
-renamed into place last, so a part exists if and only if it is whole.
+put into place last, so a part exists if and only if it is whole.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.records import TrackResult
-from shards.storage import canonical_json, printable, write_atomically
+from shards.files import canonical_json, printable
+from shards.storage import LocalStore, Store
+
+_CHUNK = 8 << 20
+_TOGETHER = 64  # parts that are fetched at the same time
 
 
 @dataclass(frozen=True)
@@ -28,72 +32,125 @@ class Part:
     bytes: int = 0
     sha256: str = ""
 
+    def document(self) -> dict[str, Any]:
+        """JSON-ready; the inverse of ``part_of``."""
+        result = asdict(self.result)
+        return {
+            "result": {k: printable(v) if isinstance(v, str) else v for k, v in result.items()},
+            "rows": list(self.rows),
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+        }
+
+
+def part_of(document: Mapping[str, Any]) -> Part:
+    """Read ``Part.document``."""
+    return Part(
+        TrackResult(**document["result"]),
+        document["rows"],
+        document["bytes"],
+        document["sha256"],
+    )
+
 
 @dataclass(frozen=True)
 class PartStore:
-    """The parts of one configuration."""
+    """The parts of one configuration.
 
-    root: Path
+    Args:
+        store: where they are.
+        scratch: for runs that are not complete; needed where ``store`` is in object storage.
+    """
+
+    store: Store
+    scratch: Path | None = None
     _made: set[Path] = field(default_factory=set, compare=False, repr=False)
 
-    def run_path(self, track: str) -> Path:
-        """The tar members of a track."""
-        return self.root / track[:2] / f"{track}.tar"
-
-    def _meta_path(self, track: str) -> Path:
-        return self.root / track[:2] / f"{track}.json"
-
-    def folder(self, track: str) -> Path:
-        """The folder of a track's files, created when first needed."""
-        folder = self.root / track[:2]
+    def temporary(self, track: str) -> Path:
+        """Where a run grows: beside its final place, or in the scratch folder."""
+        if isinstance(self.store, LocalStore):
+            folder = self.store.path / track[:2]
+        else:
+            assert self.scratch is not None
+            folder = self.scratch
         if folder not in self._made:
             folder.mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
-        return folder
+        return folder / f".{track}.{os.getpid()}.tmp"
+
+    def place(self, temporary: Path, track: str) -> None:
+        """Put a complete run under its name."""
+        if isinstance(self.store, LocalStore):
+            os.replace(temporary, self.store.path / _run_name(track))
+        else:
+            self.store.put(temporary, _run_name(track))
+            temporary.unlink()
 
     def save(self, part: Part) -> None:
         """Make a part exist. Not waited for on disk: assembly checks the hash of what it reads."""
-        document = {
-            "result": {
-                k: printable(v) if isinstance(v, str) else v for k, v in asdict(part.result).items()
-            },
-            "rows": list(part.rows),
-            "bytes": part.bytes,
-            "sha256": part.sha256,
-        }
-        self.folder(part.result.track)
-        write_atomically(
-            self._meta_path(part.result.track), canonical_json(document), durable=False
-        )
+        document = canonical_json(part.document())
+        self.store.write(_meta_name(part.result.track), document, durable=False)
 
     def load(self, track: str) -> Part | None:
         """A staged part, or None where there is no whole one."""
-        try:
-            document = json.loads(self._meta_path(track).read_bytes())
-            part = Part(
-                TrackResult(**document["result"]),
-                document["rows"],
-                document["bytes"],
-                document["sha256"],
-            )
-            if part.bytes and self.run_path(track).stat().st_size != part.bytes:
-                return None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None  # absent, or torn by a power cut: built again
-        return part
+        return next(self.load_all([track]))
+
+    def load_all(self, tracks: Sequence[str]) -> Iterator[Part | None]:
+        """Staged parts in order, many fetched at a time; None where there is no whole one."""
+        for _, data in self.store.read_many([_meta_name(track) for track in tracks]):
+            part = _parsed(data)
+            yield part if part and self._has_run(part) else None
+
+    def runs(self, parts: Iterable[Part]) -> Iterator[Iterator[bytes]]:
+        """The run of each part in order, in pieces of bounded size; one that is gone is empty."""
+        waiting: list[Part] = []
+        for part in parts:
+            if part.bytes > _CHUNK or isinstance(self.store, LocalStore):
+                yield from self._fetched(waiting)
+                waiting = []
+                yield self._pieces(part)
+            else:
+                waiting.append(part)
+                if len(waiting) == _TOGETHER:
+                    yield from self._fetched(waiting)
+                    waiting = []
+        yield from self._fetched(waiting)
 
     def discard(self, track: str) -> None:
         """Forget a part."""
-        for path in (self._meta_path(track), self.run_path(track)):
-            path.unlink(missing_ok=True)
+        self.store.remove([_meta_name(track), _run_name(track)])
+
+    def _has_run(self, part: Part) -> bool:
+        """Where files can be torn by a power cut the size is looked at; objects are whole."""
+        if not part.bytes or not self.store.is_local:
+            return True
+        stat = self.store.stat(_run_name(part.result.track))
+        return stat is not None and stat.size == part.bytes
+
+    def _fetched(self, parts: Sequence[Part]) -> Iterator[Iterator[bytes]]:
+        names = [_run_name(part.result.track) for part in parts]
+        for _, data in self.store.read_many(names):
+            yield iter([data] if data else [])
+
+    def _pieces(self, part: Part) -> Iterator[bytes]:
+        name = _run_name(part.result.track)
+        with contextlib.suppress(FileNotFoundError):
+            if isinstance(self.store, LocalStore):
+                with (self.store.path / name).open("rb") as file:
+                    while piece := file.read(_CHUNK):
+                        yield piece
+                return
+            for offset in range(0, part.bytes, _CHUNK):
+                yield self.store.read(name, offset, min(_CHUNK, part.bytes - offset))
 
 
 class RunWriter:
-    """Appends tar runs to a temporary file and renames it when the track is complete."""
+    """Appends tar runs to a temporary file and puts it into place when the track is complete."""
 
-    def __init__(self, store: PartStore, track: str) -> None:
-        self._final = store.run_path(track)
-        self._temporary = store.folder(track) / f".{track}.{os.getpid()}.tmp"
+    def __init__(self, parts: PartStore, track: str) -> None:
+        self._parts = parts
+        self._track = track
+        self._temporary = parts.temporary(track)
         self._file = self._temporary.open("wb")
         self._digest = hashlib.sha256()
         self.bytes = 0
@@ -109,7 +166,7 @@ class RunWriter:
     def commit(self) -> str:
         """Put the file under its final name; returns its sha256."""
         self._file.close()
-        os.replace(self._temporary, self._final)
+        self._parts.place(self._temporary, self._track)
         return self._digest.hexdigest()
 
     def abandon(self) -> None:
@@ -117,3 +174,19 @@ class RunWriter:
         self._file.close()
         with contextlib.suppress(FileNotFoundError):
             self._temporary.unlink()
+
+
+def _run_name(track: str) -> str:
+    return f"{track[:2]}/{track}.tar"
+
+
+def _meta_name(track: str) -> str:
+    return f"{track[:2]}/{track}.json"
+
+
+def _parsed(data: bytes | None) -> Part | None:
+    """None where it is absent or torn by a power cut: built again."""
+    try:
+        return part_of(json.loads(data)) if data else None
+    except (ValueError, KeyError, TypeError):
+        return None

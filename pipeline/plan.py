@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.config import BuildConfig, SplitBy
+from pipeline.identify import Scanned
 from pipeline.ledger import GONE, ledger_row, place
-from pipeline.scan import Scanned
+from shards.files import printable
 from shards.layout import SPLITS, shard_name
-from shards.storage import printable
 
 _SPLIT_SALT = b"jatsr-split:"
 

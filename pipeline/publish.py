@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -16,13 +15,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jatsr_model.codecs import CodecSpec, load
 from pipeline.assemble import AssembledShard
 from shards.errors import FormatError
+from shards.files import sha256_tree
 from shards.layout import LEDGER, MANIFEST, SAMPLES, SPLITS, STATISTICS, stream_names
 from shards.manifest import Manifest, ShardEntry
-from shards.statistics import Moments, read_shard_statistics, shard_moments, write_statistics
-from shards.storage import fsync_folder, fsync_tree, sha256_file, sha256_tree
+from shards.statistics import (
+    Latents,
+    Moments,
+    read_shard_statistics,
+    shard_moments,
+    write_statistics,
+)
+from shards.storage import Store
 from shards.tables import (
     LEDGER_SCHEMA,
     SAMPLES_SCHEMA,
@@ -40,11 +45,11 @@ _NETWORK_LIBRARIES = ("torch", "transformers")
 class Target:
     """What is published where."""
 
-    dest: Path
-    staging: Path  # holds the new shards under their final relative names
+    dest: Store
+    staging: str  # folder in it that holds the new shards under their final relative names
     fingerprint: str
     config: Mapping[str, Any]
-    codec: CodecSpec
+    latents: Callable[[], Latents]  # loads the codec, where statistics must be derived again
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Existing:
         """Source path -> split of the tracks in the dataset."""
         return {row["source"]: row["split"] for row in self.ledger if row["status"] == "ok"}
 
-    def is_whole(self, dest: Path) -> bool:
+    def is_whole(self, dest: Store) -> bool:
         """Whether the tables are those of the manifest and nothing else lies about.
 
         False after an interrupted update, which publishing again mends.
@@ -80,28 +85,28 @@ class Existing:
         return _hashes(dest) == dict(self.manifest.files) and _tars(dest) == listed
 
 
-def load_existing(dest: Path, manifest: Manifest) -> Existing:
+def load_existing(dest: Store, manifest: Manifest) -> Existing:
     """Read the tables of a published dataset, less what an interrupted update left in them.
 
     Raises:
         FormatError: a table or a shard is missing or damaged.
     """
+    there = {f"{split}/{n}": s for split in SPLITS for n, s in dest.child(split).files().items()}
     for entry in manifest.shards:
-        path = dest / entry.name
-        found = path.stat().st_size if path.exists() else None
-        if found != entry.bytes:
+        found = there.get(entry.name)
+        if found is None or found.size != entry.bytes:
             raise FormatError(
-                f"{path}: expected a shard of {entry.bytes} bytes, found "
-                + ("none" if found is None else f"{found}"),
+                f"{dest.join(entry.name)}: expected a shard of {entry.bytes} bytes, found "
+                + ("none" if found is None else f"{found.size}"),
                 hint="restore it from a copy, or build the dataset anew with --rebuild",
             )
-    table = read_arrow(dest / SAMPLES, SAMPLES_SCHEMA)
+    table = read_arrow(dest, SAMPLES, SAMPLES_SCHEMA)
     shards = pa.array([entry.name for entry in manifest.shards], pa.string())
     samples = table.filter(pc.is_in(table["shard"], value_set=shards))
     tracks = set(samples["track"].to_pylist())
     ledger = [
         row
-        for row in read_table(dest / LEDGER, LEDGER_SCHEMA)
+        for row in read_table(dest, LEDGER, LEDGER_SCHEMA)
         if row["status"] != "ok" or row["track"] in tracks
     ]
     return Existing(manifest, samples, ledger)
@@ -128,33 +133,35 @@ def publish(
     _expect_all_samples(existing, new, ledger)
     if existing.manifest is None:
         _clear(dest)
-    for shard in new:
-        path = dest / shard.entry.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(target.staging / shard.entry.name, path)
-        fsync_folder(path.parent)
+    names = [shard.entry.name for shard in new]
+    dest.move({f"{target.staging}/{name}": name for name in names})
     splits = {split: _entries(split, existing, new) for split in SPLITS}
-    write_table(dest / SAMPLES, _samples(existing, new, ledger))
-    _write_statistics(target, existing, new)
-    write_table(dest / LEDGER, arrow_table(ledger, LEDGER_SCHEMA))
-    network = target.codec.name != "mdct"
-    manifest = Manifest(target.fingerprint, target.config, splits, _hashes(dest), versions(network))
+    hashes = {
+        SAMPLES: write_table(dest, SAMPLES, _samples(existing, new, ledger)),
+        STATISTICS: _write_statistics(target, existing, new),
+        LEDGER: write_table(dest, LEDGER, arrow_table(ledger, LEDGER_SCHEMA)),
+    }
+    network = target.config["codec"]["name"] != "mdct"
+    manifest = Manifest(target.fingerprint, target.config, splits, hashes, versions(network))
     manifest.write(dest)
-    for orphan in _tars(dest) - {entry.name for entry in manifest.shards}:
-        (dest / orphan).unlink()  # of an update that was interrupted and then withdrawn
+    # What an update left that was interrupted and then withdrawn.
+    dest.remove(_tars(dest) - {entry.name for entry in manifest.shards})
     return manifest
 
 
-def _hashes(dest: Path) -> dict[str, str]:
+def _hashes(dest: Store) -> dict[str, str]:
     """Hashes of the tables and statistics that are there."""
-    found = {name: sha256_file(dest / name) for name in (SAMPLES, LEDGER) if (dest / name).exists()}
-    if (dest / STATISTICS).is_dir():
-        found[STATISTICS] = sha256_tree(dest / STATISTICS)
-    return found
+    there = set(dest.entries()) & {SAMPLES, LEDGER, STATISTICS}
+    return {name: dest.sha256(name) for name in sorted(there)}
 
 
-def _tars(dest: Path) -> set[str]:
-    return {f"{split}/{path.name}" for split in SPLITS for path in (dest / split).glob("*.tar")}
+def _tars(dest: Store) -> set[str]:
+    return {
+        f"{split}/{name}"
+        for split in SPLITS
+        for name in dest.child(split).files()
+        if name.endswith(".tar")
+    }
 
 
 def _expect_all_samples(
@@ -186,11 +193,11 @@ def _number(name: str) -> int:
     return int(Path(name).stem)
 
 
-def _clear(dest: Path) -> None:
+def _clear(dest: Store) -> None:
     """Remove an older dataset that is being replaced, its manifest first."""
-    (dest / MANIFEST).unlink(missing_ok=True)
+    dest.remove([MANIFEST])
     for split in SPLITS:
-        shutil.rmtree(dest / split, ignore_errors=True)
+        dest.remove_tree(split)
 
 
 def _entries(
@@ -210,37 +217,38 @@ def _samples(
     return fresh if existing.samples is None else pa.concat_tables([existing.samples, fresh])
 
 
-def _write_statistics(target: Target, existing: Existing, new: Sequence[AssembledShard]) -> None:
+def _write_statistics(target: Target, existing: Existing, new: Sequence[AssembledShard]) -> str:
+    """Write the statistics of old and new shards; returns their hash."""
     table: dict[str, dict[str, Mapping[str, Moments]]] = {}
     if existing.manifest is not None:
-        old = _existing_statistics(target.dest, existing.manifest, target.codec)
+        old = shard_statistics(target.dest, existing.manifest, target.latents)
         table = {split: dict(shards) for split, shards in old.items()}
     for shard in new:
         table.setdefault(shard.split, {})[shard.entry.name] = shard.moments
-    fresh, final = target.staging / STATISTICS, target.dest / STATISTICS
-    attributes = {"codec": dict(target.codec.identity), "fingerprint": target.fingerprint}
-    write_statistics(fresh, table, attributes)
-    fsync_tree(fresh)
-    replaced = target.staging / f"{STATISTICS}.old"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if final.exists():
-        os.replace(final, replaced)
-    os.replace(fresh, final)
-    shutil.rmtree(replaced, ignore_errors=True)
+    attributes = {"codec": dict(target.config["codec"]), "fingerprint": target.fingerprint}
+    with tempfile.TemporaryDirectory(prefix="jatsr-") as folder:
+        fresh = Path(folder, STATISTICS)
+        write_statistics(fresh, table, attributes)
+        target.dest.put_tree(fresh, STATISTICS)
+        return sha256_tree(fresh)
 
 
-def _existing_statistics(
-    dest: Path, manifest: Manifest, codec: CodecSpec
+def shard_statistics(
+    dest: Store, manifest: Manifest, load_latents: Callable[[], Latents]
 ) -> dict[str, dict[str, dict[str, Moments]]]:
-    """From the file where it is the one that was published, else from the shards."""
-    path = dest / STATISTICS
-    if path.exists() and sha256_tree(path) == manifest.files.get(STATISTICS):
+    """Moments per split, shard and stream of a dataset.
+
+    From its statistics where they are the ones that were published, else from the shards.
+    """
+    if STATISTICS in dest.entries() and dest.sha256(STATISTICS) == manifest.files.get(STATISTICS):
         with contextlib.suppress(FormatError):  # derived again below
-            return read_shard_statistics(path)
-    latents = load(codec).latents_array
+            return read_shard_statistics(dest)
+    latents = load_latents()
     streams = stream_names(manifest.variants)
-    return {
-        split: {entry.name: shard_moments(dest / entry.name, streams, latents) for entry in entries}
-        for split, entries in manifest.splits.items()
-        if entries
-    }
+    table: dict[str, dict[str, dict[str, Moments]]] = {}
+    for split, entries in manifest.splits.items():
+        for entry in entries:
+            with dest.local(entry.name) as path:
+                moments = shard_moments(path, streams, latents)
+            table.setdefault(split, {})[entry.name] = moments
+    return table

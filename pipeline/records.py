@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.plan import TrackTask
 from pipeline.stages.describe import ExcerptDescription
 from shards.errors import JatsrError
-from shards.storage import printable
+from shards.files import printable
 
 Block = NDArray[np.float32]
 

@@ -54,6 +54,10 @@ class EnvironmentFailure(JatsrError):
     """The machine, not the input, is at fault (disk full, no memory): the run stops, resumable."""
 
 
+class ChangedError(EnvironmentFailure):
+    """A file changed while it was read."""
+
+
 class TrackError(JatsrError):
     """One input failed; it becomes a ``failed`` ledger row and the run goes on.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from shards.errors import FormatError
+from shards.files import pretty_json
 from shards.layout import FORMAT_VERSION, MANIFEST, SPLITS
-from shards.storage import pretty_json, write_atomically
+from shards.storage import StoreLike, open_store
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Manifest:
         """Duration of a latent frame."""
         return float(self.codec["hop"]) / float(self.codec["sample_rate"])
 
-    def write(self, dataset: Path) -> None:
+    def write(self, dataset: StoreLike) -> None:
         """Write ``dataset.json`` atomically and durably."""
         document = {
             "format_version": self.format_version,
@@ -68,23 +68,26 @@ class Manifest:
             "files": dict(self.files),
             "made_with": dict(self.made_with),
         }
-        write_atomically(dataset / MANIFEST, pretty_json(document))
+        open_store(dataset).write(MANIFEST, pretty_json(document))
 
 
-def read_manifest(dataset: Path) -> Manifest:
+def read_manifest(dataset: StoreLike) -> Manifest:
     """Read ``dataset.json``.
 
     Raises:
         FormatError: there is none, it is damaged or of another format version.
     """
-    path = dataset / MANIFEST
-    if not path.exists():
-        raise FormatError(
-            f"{dataset}: expected a dataset, found no {MANIFEST}",
-            hint="an unfinished build has none: run the same jatsr build command again",
-        )
+    store = open_store(dataset)
+    path = store.join(MANIFEST)
     try:
-        document = json.loads(path.read_bytes())
+        data = store.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FormatError(
+            f"{store.url}: expected a dataset, found no {MANIFEST}",
+            hint="an unfinished build has none: run the same jatsr build command again",
+        ) from None
+    try:
+        document = json.loads(data)
         version = document["format_version"]
         if version != FORMAT_VERSION:
             raise FormatError(

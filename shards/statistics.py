@@ -1,15 +1,11 @@
-"""Per-channel moments that merge exactly, and their place in ``stats.zarr``.
-
-``(n, mean, M2, min, max)`` in float64; M2 is the sum of squared deviations, so that zero-mean data
-keep their variance. Updates are two-pass per block, merges follow Chan, Golub and LeVeque (1979).
-"""
+"""Moments of the latents of every shard and split, and their place in ``stats.zarr``."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,89 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import FormatError
+from shards.layout import STATISTICS
+from shards.moments import Moments, merge_all
+from shards.storage import Store, StoreLike, open_store
 from shards.tar import load_npy, read_samples
+
+__all__ = [
+    "Latents",
+    "Moments",
+    "ShardStatistics",
+    "merge_all",
+    "read_shard_statistics",
+    "read_totals",
+    "shard_moments",
+    "write_statistics",
+]
 
 Latents = Callable[[NDArray[Any]], NDArray[np.float32]]
 FIELDS = ("mean", "m2", "min", "max")
-
-
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Moments of ``n`` observations of each of C channels; arrays are float64 ``[C]``."""
-
-    n: int
-    mean: NDArray[np.float64]
-    m2: NDArray[np.float64]
-    min: NDArray[np.float64]
-    max: NDArray[np.float64]
-
-    @staticmethod
-    def empty(channels: int) -> Moments:
-        """Moments of nothing: the neutral element of ``merge``."""
-        zero, infinite = np.zeros(channels), np.full(channels, np.inf)
-        return Moments(0, zero, zero.copy(), infinite, -infinite)
-
-    @staticmethod
-    def of(values: NDArray[Any]) -> Moments:
-        """Moments over the last axis and all leading ones of ``[..., C, T]``."""
-        channels = values.shape[-2]
-        flat = np.moveaxis(values, -2, 0).reshape(channels, -1).astype(np.float64)
-        if flat.shape[1] == 0:
-            return Moments.empty(channels)
-        mean = flat.mean(axis=1)
-        low, high = flat.min(axis=1), flat.max(axis=1)
-        flat -= mean[:, None]
-        # The second term removes what rounding of the mean leaves (Chan's corrected two-pass).
-        residue = flat.sum(axis=1)
-        m2 = np.einsum("ct,ct->c", flat, flat) - residue * residue / flat.shape[1]
-        return Moments(flat.shape[1], mean, np.maximum(m2, 0.0), low, high)
-
-    def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of observations together."""
-        if other.n == 0:
-            return self
-        if self.n == 0:
-            return other
-        n = self.n + other.n
-        delta = other.mean - self.mean
-        return Moments(
-            n,
-            self.mean + delta * (other.n / n),
-            self.m2 + other.m2 + delta * delta * (self.n * (other.n / n)),
-            np.minimum(self.min, other.min),
-            np.maximum(self.max, other.max),
-        )
-
-    @property
-    def variance(self) -> NDArray[np.float64]:
-        """Population variance ``[C]``."""
-        return self.m2 / self.n
-
-    def same_as(self, other: Moments, *, relative: float = 1e-9) -> bool:
-        """Whether both describe the same data, up to rounding."""
-        if self.n != other.n:
-            return False
-        scale = np.sqrt(np.maximum(self.m2, other.m2) / max(self.n, 1)) + np.abs(self.mean) + 1e-12
-        return bool(
-            np.all(np.abs(self.mean - other.mean) <= relative * scale)
-            and np.allclose(self.m2, other.m2, rtol=1e3 * relative, atol=relative)
-            and np.all(np.abs(self.min - other.min) <= _rounding(relative, self.min))
-            and np.all(np.abs(self.max - other.max) <= _rounding(relative, self.max))
-        )
-
-
-def _rounding(relative: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What single values may differ by: latents are float32 sums, rounded by the processor."""
-    scale: NDArray[np.float64] = np.maximum(np.abs(values), 1e-3)
-    return scale * (max(relative, 1e-6) if relative else 0.0)
-
-
-def merge_all(parts: Iterable[Moments], channels: int) -> Moments:
-    """Merge in the given order, which is what makes the result reproducible."""
-    total = Moments.empty(channels)
-    for part in parts:
-        total = total.merge(part)
-    return total
 
 
 def shard_moments(path: Path, streams: Sequence[str], latents: Latents) -> dict[str, Moments]:
@@ -158,9 +89,16 @@ def write_statistics(
                 rows.create_array(field, data=table, chunks=table.shape)
 
 
-def read_totals(path: Path, split: str) -> dict[str, Moments]:
-    """Totals of a split per stream, as a trainer needs them; empty for a split without samples."""
-    with _expect_statistics(path) as root:
+def read_totals(dataset: StoreLike, split: str) -> dict[str, Moments]:
+    """Totals of a split per stream, as a trainer needs them; empty for a split without samples.
+
+    What they are made of is not downloaded.
+
+    Raises:
+        FormatError: the statistics are missing or damaged.
+    """
+    store = open_store(dataset)
+    with _local_totals(store, split) as path, _expect_statistics(path, store) as root:
         if split not in root:
             return {}
         return {
@@ -169,10 +107,15 @@ def read_totals(path: Path, split: str) -> dict[str, Moments]:
         }
 
 
-def read_shard_statistics(path: Path) -> dict[str, dict[str, dict[str, Moments]]]:
-    """The per-shard moments again: split -> shard name -> stream -> moments."""
+def read_shard_statistics(dataset: StoreLike) -> dict[str, dict[str, dict[str, Moments]]]:
+    """The per-shard moments again: split -> shard name -> stream -> moments.
+
+    Raises:
+        FormatError: the statistics are missing or damaged.
+    """
+    store = open_store(dataset)
     result: dict[str, dict[str, dict[str, Moments]]] = {}
-    with _expect_statistics(path) as root:
+    with _local_statistics(store) as path, _expect_statistics(path, store) as root:
         for split, group in root.groups():
             names = list(group.attrs["shards"])
             table: dict[str, dict[str, Moments]] = {name: {} for name in names}
@@ -189,7 +132,43 @@ def read_shard_statistics(path: Path) -> dict[str, dict[str, dict[str, Moments]]
 
 
 @contextlib.contextmanager
-def _expect_statistics(path: Path) -> Iterator[Any]:
+def _local_statistics(store: Store) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(store.local(STATISTICS))
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(store) from None
+        yield path
+
+
+@contextlib.contextmanager
+def _local_totals(store: Store, split: str) -> Iterator[Path]:
+    """A local ``stats.zarr`` with the totals of a split."""
+    if store.is_local:
+        with _local_statistics(store) as path:
+            yield path
+        return
+    remote = store.child(STATISTICS)
+    names = [name for name in remote.files(split) if "shards" not in name.split("/")]
+    with tempfile.TemporaryDirectory(prefix="jatsr-") as folder:
+        for name, data in remote.read_many(["zarr.json", *names]):
+            if data is None:
+                raise _missing(store)
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        yield Path(folder)
+
+
+def _missing(store: Store) -> FormatError:
+    return FormatError(
+        f"{store.join(STATISTICS)}: expected the statistics of a dataset, found none",
+        hint="run the same jatsr build command again: it derives them from the shards",
+    )
+
+
+@contextlib.contextmanager
+def _expect_statistics(path: Path, store: Store) -> Iterator[Any]:
     """The root group; whatever a damaged store raises becomes a ``FormatError``."""
     import zarr
 
@@ -198,6 +177,7 @@ def _expect_statistics(path: Path) -> Iterator[Any]:
     # What zarr and its codecs raise on damaged metadata and chunks.
     except (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise FormatError(
-            f"{path}: expected the statistics of a dataset, found none that can be read ({error})",
+            f"{store.join(STATISTICS)}: expected the statistics of a dataset, found none that can "
+            f"be read ({error})",
             hint="run the same jatsr build command again: it derives them from the shards",
         ) from error

@@ -1,153 +1,74 @@
-"""Durable files: atomic writes, hashes, canonical JSON, one writer per folder."""
+"""Where files are kept: the one seam between jatsr and folders, buckets and web servers."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
-import hashlib
-import json
 import os
-import sys
-import tempfile
-from collections.abc import Iterator
+import re
+from importlib import util
 from pathlib import Path
-from typing import Any
+from urllib.parse import unquote
 
-from shards.errors import ConfigError, EnvironmentFailure
+from shards.errors import ConfigError, MissingExtraError
+from shards.local import LocalStore
+from shards.schemes import SCHEMES
+from shards.store import FileStat, Store
 
-_CHUNK = 1 << 20
-_MACHINE_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.ENOMEM,
-    errno.EMFILE,
-    errno.ENFILE,
-}
+__all__ = ["FileStat", "LocalStore", "Store", "StoreLike", "is_url", "open_store"]
+
+StoreLike = Store | str | os.PathLike[str]
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
-def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes."""
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode("utf-8")
+def is_url(text: str) -> bool:
+    """Whether a text is ``scheme://...`` and not a path; ``open_store`` takes either."""
+    return _URL.fullmatch(text) is not None
 
 
-def pretty_json(value: Any) -> bytes:
-    """The same for files that people read: two spaces of indent and a final newline."""
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8") + b"\n"
-
-
-def printable(path: str) -> str:
-    """A path or message as valid text: bytes that are not UTF-8 become hexadecimal escapes."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def sha256_file(path: Path) -> str:
-    """Hexadecimal sha256 of a file's bytes."""
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_tree(folder: Path) -> str:
-    """One hash over the names and contents of all files of a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(canonical_json([path.relative_to(folder).as_posix(), sha256_file(path)]))
-    return digest.hexdigest()
-
-
-def fsync_tree(folder: Path) -> None:
-    """Make the files of a folder survive a power cut."""
-    for path in (folder, *folder.rglob("*")):
-        fsync_folder(path)
-
-
-def fsync_folder(path: Path) -> None:
-    """Make the renames inside a folder (or the bytes of a file) survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a whole file so that no reader ever sees a part of it.
-
-    Args:
-        path: the final name; a temporary sibling is renamed over it.
-        data: the content.
-        durable: also wait until it would survive a power cut.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    if durable:
-        fsync_folder(path.parent)
-
-
-def _out_of_memory() -> tuple[type[Exception], ...]:
-    """Also the accelerator's, if torch is in use."""
-    torch = sys.modules.get("torch")
-    return (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
-
-
-@contextlib.contextmanager
-def machine_errors(action: str) -> Iterator[None]:
-    """Turn a full disk and its kin into an error that stops the run instead of blaming a track."""
-    try:
-        yield
-    except _out_of_memory() as error:
-        raise EnvironmentFailure(
-            f"out of memory while {action}",
-            hint="use fewer --workers; run the same command again to continue",
-        ) from error
-    except OSError as error:
-        if error.errno in _MACHINE_ERRNOS:
-            raise EnvironmentFailure(
-                f"{os.strerror(error.errno or 0)} while {action} ({error.filename or 'no file'})",
-                hint="free the resource, then run the same command again: it continues",
-            ) from error
-        raise
-
-
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold the only writer's lock on a folder; the kernel drops it when the process dies.
+def open_store(where: StoreLike) -> Store:
+    """The store at a path or URL; a store is returned as it is. Nothing is looked up yet.
 
     Raises:
-        ConfigError: another process holds it.
+        MissingExtraError: the library for this kind of URL is not installed.
+        ConfigError: no such kind of URL, or a URL that names no place.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
+    if isinstance(where, Store):
+        return where
+    text = os.fspath(where)
+    url = _URL.fullmatch(text)
+    if url is None:
+        return LocalStore(Path(os.path.abspath(os.path.expanduser(text))))
+    kind, rest = url[1].lower(), url[2]
+    if kind == "file":
+        return _local(unquote(rest.removeprefix("localhost")))
+    return _remote(kind, rest.rstrip("/"))
+
+
+def _local(path: str) -> LocalStore:
+    if not path.startswith("/"):
+        raise ConfigError(f"file://{path}: expected an absolute path", hint="file:///home/me/music")
+    return LocalStore(Path(os.path.abspath(path)))
+
+
+def _remote(kind: str, rest: str) -> Store:
+    scheme = SCHEMES.get(kind)
+    if scheme is None:
         raise ConfigError(
-            f"DEST {folder.parent}: cannot be written to: {error.strerror or error}"
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"another process is building in {folder.parent}",
-                hint="wait for it or choose another DEST",
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+            f"{kind}:// is not supported",
+            hint="use a folder, file://, s3:// or gs://; https:// for sources only",
+        )
+    if scheme.package and util.find_spec(scheme.package) is None:
+        raise MissingExtraError(
+            f"{kind}:// needs the package {scheme.package}",
+            hint=f"pip install 'jatsr[{scheme.extra}]'",
+        )
+    place = rest.partition("/")[0]
+    if not place and scheme.needs_place:
+        raise ConfigError(f"{kind}://: expected the name of a bucket or server after it")
+    if "@" in place and not scheme.read_only:
+        raise ConfigError(
+            f"{kind}://: an address does not hold credentials", hint=scheme.credentials_hint
+        )
+    from shards.remote import RemoteStore
+    from shards.web import WebStore
+
+    return (WebStore if scheme.read_only else RemoteStore)(f"{kind}://{rest}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import FormatError
-from shards.storage import write_atomically
+from shards.storage import StoreLike, open_store
 
 Status = Literal["ok", "skipped", "failed"]
 Row = Mapping[str, Any]
@@ -60,37 +60,45 @@ def arrow_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table atomically."""
+def write_table(dataset: StoreLike, name: str, table: pa.Table) -> str:
+    """Write a table atomically; returns the sha256 of the file."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", version="2.6")
-    write_atomically(path, sink.getvalue())
+    data = sink.getvalue()
+    open_store(dataset).write(name, data)
+    return hashlib.sha256(data).hexdigest()
 
 
-def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
+def read_arrow(dataset: StoreLike, name: str, schema: pa.Schema) -> pa.Table:
     """A table with the columns of a schema.
 
     Raises:
         FormatError: the file is missing, damaged or has other columns.
     """
+    store = open_store(dataset)
+    place = open_store(store)
+    where = place.join(name)
     try:
-        table = pq.read_table(path)
+        with place.local(name) as path:
+            table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(
-            f"{path}: expected a parquet table, found: {error}",
+            f"{where}: expected a parquet table, found: {error}",
             hint="restore the file from a copy, or build the dataset anew with --rebuild",
         ) from error
     missing = set(schema.names) - set(table.column_names)
     if missing:
         raise FormatError(
-            f"{path}: expected columns {sorted(schema.names)}, missing {sorted(missing)}"
+            f"{where}: expected columns {sorted(schema.names)}, missing {sorted(missing)}"
         )
     return table.select(schema.names)
 
 
-def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_table(
+    dataset: StoreLike, name: str, schema: pa.Schema, columns: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Rows of a table, with some columns or all of them; see ``read_arrow``."""
-    table = read_arrow(path, schema)
+    table = read_arrow(dataset, name, schema)
     rows: list[dict[str, Any]] = (table.select(list(columns)) if columns else table).to_pylist(
         maps_as_pydicts="strict"
     )

@@ -2,97 +2,68 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shards.envelope import BINS, COLUMNS, blocks_of
-from shards.errors import FormatError
-from shards.layout import LEDGER, SAMPLES, SPLITS, STATISTICS, stream_names
-from shards.manifest import Manifest, ShardEntry, read_manifest
+from shards.layout import LEDGER, SAMPLES, SPLITS, STATISTICS
+from shards.manifest import Manifest, read_manifest
+from shards.problems import Checked, Problem, guard
 from shards.statistics import (
     Latents,
     Moments,
     merge_all,
     read_shard_statistics,
     read_totals,
-    shard_moments,
 )
-from shards.storage import canonical_json, sha256_file, sha256_tree
+from shards.storage import Store, StoreLike, open_store
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
-from shards.tar import load_npy, read_samples
+from shards.verify_shard import check_shard
+
+__all__ = ["Checked", "Problem", "verify"]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something that is not as it should be."""
-
-    where: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One thing that was checked, and what was wrong with it."""
-
-    name: str
-    problems: tuple[Problem, ...]
-
-
-def verify(dataset: Path, latents: Latents | None) -> Iterator[Checked]:
-    """Check a dataset, one shard or file at a time.
+def verify(dataset: StoreLike, latents: Latents | None) -> Iterator[Checked]:
+    """Check a dataset, one shard or file at a time; a remote shard is downloaded once.
 
     Args:
-        dataset: its folder.
+        dataset: its place.
         latents: the codec's ``latents_array``; None leaves the statistics unchecked.
 
     Raises:
         FormatError: there is no dataset.
     """
-    manifest = read_manifest(dataset)
-    rows = _guard("samples.parquet", lambda: read_table(dataset / SAMPLES, SAMPLES_SCHEMA))
+    store = open_store(dataset)
+    manifest = read_manifest(store)
+    rows = guard(SAMPLES, lambda: read_table(store, SAMPLES, SAMPLES_SCHEMA))
     table = rows if isinstance(rows, list) else []
     by_shard: dict[str, list[Mapping[str, Any]]] = {}
     for row in table:
         by_shard.setdefault(row["shard"], []).append(row)
-    yield Checked("files", tuple(_check_files(dataset, manifest, by_shard)))
-    yield Checked("ledger", tuple(_check_ledger(dataset, manifest, table)))
+    yield Checked("files", tuple(_check_files(store, manifest, by_shard)))
+    yield Checked("ledger", tuple(_check_ledger(store, manifest, table)))
     derived: dict[str, dict[str, Mapping[str, Moments]]] = {}
     for split in SPLITS:
         for entry in manifest.splits.get(split, ()):
-            problems = list(_check_shard(dataset, manifest, entry, by_shard.get(entry.name, [])))
-            if latents is not None and not problems:
-                moments = shard_moments(
-                    dataset / entry.name, stream_names(manifest.variants), latents
-                )
+            checked, moments = check_shard(
+                store, manifest, entry, by_shard.get(entry.name, []), latents
+            )
+            if moments is not None:
                 derived.setdefault(split, {})[entry.name] = moments
-            yield Checked(entry.name, tuple(problems))
+            yield checked
     if latents is not None:
-        yield Checked("statistics", tuple(_check_statistics(dataset, derived)))
-
-
-def _guard(where: str, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except FormatError as error:
-        return Problem(where, error.message)
+        yield Checked("statistics", tuple(_check_statistics(store, derived)))
 
 
 def _check_files(
-    dataset: Path, manifest: Manifest, by_shard: Mapping[str, Sequence[Any]]
+    store: Store, manifest: Manifest, by_shard: Mapping[str, Sequence[Any]]
 ) -> Iterator[Problem]:
     for name, expected in sorted(manifest.files.items()):
-        path = dataset / name
-        if not path.exists():
+        try:
+            found = store.sha256(name)
+        except FileNotFoundError:
             yield Problem(name, "missing")
             continue
-        found = sha256_tree(path) if path.is_dir() else sha256_file(path)
         if found != expected:
             yield Problem(
                 name,
@@ -101,8 +72,7 @@ def _check_files(
             )
     listed = {entry.name for entry in manifest.shards}
     for split in SPLITS:
-        for path in sorted((dataset / split).glob("*")):
-            name = f"{split}/{path.name}"
+        for name in (f"{split}/{entry}" for entry in store.child(split).entries()):
             if name not in listed:
                 yield Problem(name, "not in dataset.json; an interrupted update may have left it")
     for shard in sorted(set(by_shard) - listed):
@@ -110,9 +80,9 @@ def _check_files(
 
 
 def _check_ledger(
-    dataset: Path, manifest: Manifest, samples: Sequence[Mapping[str, Any]]
+    store: Store, manifest: Manifest, samples: Sequence[Mapping[str, Any]]
 ) -> Iterator[Problem]:
-    ledger = _guard(LEDGER, lambda: read_table(dataset / LEDGER, LEDGER_SCHEMA))
+    ledger = guard(LEDGER, lambda: read_table(store, LEDGER, LEDGER_SCHEMA))
     if isinstance(ledger, Problem):
         yield ledger
         return
@@ -130,88 +100,11 @@ def _check_ledger(
         yield Problem(SAMPLES, "holds a key twice")
 
 
-def _check_shard(
-    dataset: Path, manifest: Manifest, entry: ShardEntry, rows: Sequence[Mapping[str, Any]]
-) -> Iterator[Problem]:
-    path = dataset / entry.name
-    if not path.exists():
-        yield Problem(entry.name, "missing")
-        return
-    if os.path.getsize(path) != entry.bytes:
-        yield Problem(entry.name, f"expected {entry.bytes} bytes, found {os.path.getsize(path)}")
-    found = sha256_file(path)
-    if found != entry.sha256:
-        yield Problem(entry.name, f"expected sha256 {entry.sha256[:12]}, found {found[:12]}")
-    by_key = {row["key"]: row for row in rows}
-    try:
-        samples = frames = 0
-        for key, offset, size, members in read_samples(path):
-            row = by_key.pop(key, None)
-            if row is None:
-                yield Problem(entry.name, f"sample {key} has no row in {SAMPLES}")
-                continue
-            if (row["offset"], row["bytes"]) != (offset, size):
-                yield Problem(entry.name, f"sample {key} is not where {SAMPLES} says it is")
-            yield from _check_sample(manifest, f"{entry.name} {key}", row, members)
-            samples, frames = samples + 1, frames + row["frames"]
-    except FormatError as error:
-        yield Problem(entry.name, error.message)
-        return
-    for key in sorted(by_key):
-        yield Problem(entry.name, f"sample {key} is missing")
-    if (samples, frames) != (entry.samples, entry.frames):
-        yield Problem(
-            entry.name,
-            f"expected {entry.samples} samples and {entry.frames} frames, "
-            f"found {samples} and {frames}",
-        )
-
-
-def _check_sample(
-    manifest: Manifest, where: str, row: Mapping[str, Any], members: Mapping[str, bytes]
-) -> Iterator[Problem]:
-    streams = stream_names(manifest.variants)
-    expected = {"json", "txt", "spectrum.npy", "bands.npy", *(f"{name}.npy" for name in streams)}
-    if set(members) != expected:
-        yield Problem(where, f"expected members {sorted(expected)}, found {sorted(members)}")
-        return
-    try:
-        metadata = json.loads(members["json"])
-        caption = members["txt"].decode("utf-8")
-    except ValueError as error:
-        yield Problem(where, f"metadata or caption cannot be read: {error}")
-        return
-    if canonical_json(metadata) != members["json"]:
-        yield Problem(where, "the JSON is not canonical")
-    if (metadata.get("key"), metadata.get("frames")) != (row["key"], row["frames"]):
-        yield Problem(where, f"the JSON disagrees with {SAMPLES}")
-    if caption != row["caption"]:
-        yield Problem(where, f"the caption disagrees with {SAMPLES}")
-    frames, channels = row["frames"], 2 if manifest.config["channels"] == "stereo" else 1
-    shapes = {
-        "spectrum": ((len(streams), BINS), "uint8"),
-        "bands": ((len(streams), blocks_of(frames), COLUMNS), "uint8"),
-    }
-    stored = (channels, int(manifest.codec["stored_rows"]), frames)
-    shapes |= {name: (stored, str(manifest.codec["stored_dtype"])) for name in streams}
-    for name, (shape, dtype) in shapes.items():
-        array = _guard(where, partial(load_npy, members[f"{name}.npy"]))
-        if isinstance(array, Problem):
-            yield array
-        elif array.shape != shape or array.dtype != np.dtype(dtype):
-            yield Problem(
-                where,
-                f"{name}.npy: expected {dtype} {shape}, found {array.dtype} {array.shape}",
-            )
-        elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            yield Problem(where, f"{name}.npy holds values that are not finite")
-
-
 def _check_statistics(
-    dataset: Path,
+    store: Store,
     derived: Mapping[str, Mapping[str, Mapping[str, Moments]]],
 ) -> Iterator[Problem]:
-    published = _guard(STATISTICS, lambda: read_shard_statistics(dataset / STATISTICS))
+    published = guard(STATISTICS, lambda: read_shard_statistics(store))
     if isinstance(published, Problem):
         yield published
         return
@@ -221,7 +114,7 @@ def _check_statistics(
                 there = published.get(split, {}).get(name, {}).get(stream)
                 if there is None or not there.same_as(moments):
                     yield Problem(STATISTICS, f"{name} {stream}: not what the shard's latents give")
-        totals = _guard(STATISTICS, partial(read_totals, dataset / STATISTICS, split))
+        totals = guard(STATISTICS, partial(read_totals, store, split))
         if isinstance(totals, Problem):
             yield totals
             continue

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from buckets import bucket, object_storage  # noqa: F401 - fixtures
+from clusters import ray_cluster  # noqa: F401
 from helpers import QuietUi, write_music
 
 
@@ -21,16 +24,25 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build() -> Callable[..., object]:
-    """Run a build in this process: ``build(source, dest, **options)``."""
+    """Run a build from this process: ``build(source, dest, **options)``.
+
+    ``around`` changes the engine that builds tracks.
+    """
     from pipeline.build import Build
+    from pipeline.engine_of import open_engines
     from pipeline.options import make_config
 
-    def run(source: Path | list[Path], dest: Path, *, rebuild: bool = False, **options: object):
+    def run(source, dest, *, rebuild=False, around=None, **options):
         sources = source if isinstance(source, list) else [source]
-        defaults = {"workers": 0, "captions": "none", "excerpt_seconds": 2.0}
+        defaults = {"captions": "none", "excerpt_seconds": 2.0}
+        if options.get("engine", "local") == "local":
+            defaults["workers"] = 0
         config = make_config({**defaults, **options})
-        return Build(sources, dest, config, QuietUi(), rebuild=rebuild).run()
+        with open_engines(config) as engines:
+            if around is not None:
+                engines = replace(engines, work=around(engines.work))
+            return Build(sources, dest, config, engines, QuietUi(), rebuild=rebuild).run()
 
     return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -46,3 +47,58 @@ class HostileSession:
 class StillbornSession:
     def open(self, report: Callable[[Progress], None]) -> Run:
         os._exit(3)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A result: which process worked on a task."""
+
+    key: str
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True)
+class SlowSession:
+    """Takes its time, holds results back like a pool, and says where it ran."""
+
+    seconds: float = 0.05
+    hold: int = 0
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        ray = sys.modules.get("ray")
+        inside = ray is not None and ray.is_initialized()
+        node = ray.get_runtime_context().get_node_id() if inside else ""
+
+        def run(tasks: Iterator[EchoTask]) -> Iterator[Placed]:
+            held: list[Placed] = []
+            for task in tasks:
+                time.sleep(self.seconds)
+                held.append(Placed(task.key, os.getpid(), node))
+                if len(held) > self.hold:
+                    yield held.pop(0)
+            yield from held
+
+        return run
+
+
+@dataclass(frozen=True)
+class Big:
+    """A large result."""
+
+    key: str
+    load: bytes
+
+
+@dataclass(frozen=True)
+class BigSession:
+    """Results of ``size`` bytes, as fast as they are taken."""
+
+    size: int
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        def run(tasks: Iterator[EchoTask]) -> Iterator[Big]:
+            for task in tasks:
+                yield Big(task.key, bytes(self.size))
+
+        return run

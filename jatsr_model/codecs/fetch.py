@@ -24,7 +24,7 @@ from jatsr_model.codecs.weights import (
     read_source,
 )
 from shards.errors import EnvironmentFailure
-from shards.storage import sha256_file
+from shards.files import sha256_file
 
 Origin = Literal["huggingface", "github"]
 HUB_REPOSITORY = "descript/dac_44khz"

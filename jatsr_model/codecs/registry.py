@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jatsr_model.codecs.base import Codec
 from jatsr_model.codecs.spec import CodecConfig, CodecSpec
 from shards.errors import ConfigError
-from shards.storage import sha256_file
+from shards.files import sha256_file
 
 if TYPE_CHECKING:
     from transformers import DacModel
@@ -81,7 +81,7 @@ def _resolve_mdct(config: CodecConfig) -> CodecSpec:
 def _resolve_dac(config: CodecConfig) -> CodecSpec:
     # The network's numbers stand here so that planning needs no torch; a test compares them.
     weights, origin = _dac_origin(config)
-    device = resolve_device(config.device)
+    device = resolve_device(config.device) if config.here else config.device
     compile_it = config.compile and compiler_found(device)
     numerics = {"device": device, "precision": config.precision, "compiled": compile_it}
     grid = {"sample_rate": 44_100, "hop": 512}

@@ -19,6 +19,8 @@ class CodecConfig:
         device: ``auto``, ``cpu`` or ``cuda`` (``--device``), for encoding.
         precision: ``fp32`` or ``bf16`` (``--precision``), of the encoder network.
         compile: compile the encoder network where a compiler is found (``--no-compile``).
+        here: whether the codec will run on this machine; False for a cluster, whose GPUs this
+            machine need not have.
     """
 
     name: str = "mdct"
@@ -26,6 +28,7 @@ class CodecConfig:
     device: str = "auto"
     precision: str = "fp32"
     compile: bool = True
+    here: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

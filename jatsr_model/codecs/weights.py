@@ -11,7 +11,7 @@ from typing import Literal
 from platformdirs import user_cache_dir
 
 from shards.errors import ConfigError
-from shards.storage import sha256_file, write_atomically
+from shards.files import sha256_file, write_atomically
 
 ENVIRONMENT = "JATSR_DAC_WEIGHTS"
 Layout = Literal["hf", "descript"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.captions.clip import CLIP_RATE, CLIP_SECONDS
 from pipeline.captions.text import clean
 from shards.errors import ConfigError, MissingExtraError
-from shards.storage import sha256_file
+from shards.files import sha256_file
 
 PROMPT = "<|audio_bos|><|AUDIO|><|audio_eos|>Generate the caption in English:"
 MAX_NEW_TOKENS = 128

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions.clip import middle_clip
 from shards.errors import TrackError
-from shards.storage import canonical_json, write_atomically
+from shards.files import canonical_json, write_atomically
 
 Clip = NDArray[np.float32]
 

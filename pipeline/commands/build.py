@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.commands.interrupt import interruptible
 from pipeline.commands.progress import make_ui
 from pipeline.commands.report import outcome_json, outcome_text, plan_json, plan_text
 
 
 @click.command()
-@click.argument(
-    "sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE..."
-)
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SOURCE...")
+@click.argument("dest", type=click.Path())
 @click.option(
     "--codec",
     type=click.Choice(["mdct", "dac-44khz", "dac-44khz-untrained"]),
@@ -69,7 +67,29 @@ from pipeline.commands.report import outcome_json, outcome_text, plan_json, plan
     help="Caption sources in order of preference, or none. [default: sidecar,tags,measured]",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    help="Processes on this machine, or a Ray cluster. [default: local]",
+)
+@click.option(
     "--workers", type=int, help="Processes; 0: none but this one. [default: one per core]"
+)
+@click.option(
+    "--ray-address",
+    metavar="auto|HOST:PORT",
+    help="The cluster. [default: RAY_ADDRESS, else a private Ray on this machine]",
+)
+@click.option(
+    "--encode-actors", type=int, help="Ray actors. [default: as many as the cluster holds]"
+)
+@click.option(
+    "--gpus-per-actor",
+    type=float,
+    help="GPUs, or the share of one, of each actor. [default: 0.25 where there are GPUs]",
+)
+@click.option("--cpu-per-task", type=float, help="CPUs that each actor reserves. [default: 1]")
+@click.option(
+    "--in-flight", type=int, help="Tracks dealt to each actor ahead of time. [default: 4]"
 )
 @click.option(
     "--max-failed", type=float, help="Largest tolerated share of failed tracks. [default: 0.1]"
@@ -92,8 +112,8 @@ from pipeline.commands.report import outcome_json, outcome_text, plan_json, plan
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--json-logs", is_flag=True, help="Progress as JSON lines on standard error.")
 def build(
-    sources: tuple[Path, ...],
-    dest: Path,
+    sources: tuple[str, ...],
+    dest: str,
     config: Path | None,
     rebuild: bool,
     dry_run: bool,
@@ -103,36 +123,32 @@ def build(
 ) -> None:  # fmt: skip
     """Turn music into a latent dataset.
 
-    SOURCE are folders and files; DEST is the folder of the dataset. Run the same command again to
-    continue an interrupted build, or to add new files to a finished one.
+    SOURCE are folders and files; DEST is the folder of the dataset. Both may be URLs: s3:// and
+    gs://, for SOURCE also https://. Run the same command again to continue an interrupted build,
+    or to add new files to a finished one.
     """
     from pipeline.build import Build
+    from pipeline.engine_of import open_engines
     from pipeline.estimate import estimate
     from pipeline.options import load_yaml, make_config
 
-    # A polite kill ends a build as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     options = load_yaml(config) if config else {}
     options |= {name: value for name, value in flags.items() if value not in (None, ())}
+    asked = make_config(options)
     ui = make_ui(json_logs)
-    run = Build(sources, dest, make_config(options), ui, rebuild=rebuild)
-    try:
+    with interruptible(ui, "finished tracks are kept"), open_engines(asked) as engines:
+        if engines.where:
+            ui.note(engines.where)
+        run = Build(sources, dest, asked, engines, ui, rebuild=rebuild)
         if dry_run:
             plan = run.plan()
             ui.close()
-            numbers = estimate(plan, run.config, run.codec)
-            click.echo(
-                json.dumps(plan_json(plan, numbers)) if as_json else plan_text(plan, numbers)
+            numbers = estimate(plan, asked, engines.codec, engines.workers)
+            text = json.dumps(plan_json(plan, numbers)) if as_json else plan_text(plan, numbers)
+        else:
+            outcome = run.run()
+            ui.close()
+            text = (
+                json.dumps(outcome_json(outcome, dest)) if as_json else outcome_text(outcome, dest)
             )
-            return
-        outcome = run.run()
-    except KeyboardInterrupt:
-        ui.close()
-        click.echo(
-            "\ninterrupted; finished tracks are kept: run the same command again to continue",
-            err=True,
-        )
-        raise SystemExit(130) from None
-    finally:
-        ui.close()
-    click.echo(json.dumps(outcome_json(outcome, dest)) if as_json else outcome_text(outcome, dest))
+    click.echo(text)

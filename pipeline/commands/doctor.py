@@ -10,14 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 import click
 
 from pipeline.engines.base import Engine
-from shards.errors import JatsrError
-from shards.storage import folder_lock, write_atomically
+from shards.errors import JatsrError, MissingExtraError
+from shards.storage import open_store
 
 State = Literal["ok", "missing", "broken"]
 
@@ -127,6 +126,15 @@ def _engines() -> Iterator[Finding]:
     from pipeline.engines.local import LocalEngine
 
     yield _tried("engines", "local", lambda: _run_engine(LocalEngine(1)), required=True)
+    yield _tried("engines", "ray", _run_ray, required=False)
+
+
+def _run_ray() -> str:
+    from pipeline.engines.ray import RayEngine
+    from pipeline.engines.ray_options import RayOptions
+
+    with RayEngine(options=RayOptions(actors=1)) as engine:
+        return f"{_run_engine(engine)}: {engine.describe()}"
 
 
 def _run_engine(engine: Engine) -> str:
@@ -141,13 +149,20 @@ def _run_engine(engine: Engine) -> str:
 
 def _storage() -> Iterator[Finding]:
     def rename() -> str:
-        with tempfile.TemporaryDirectory() as folder, folder_lock(Path(folder, "x")):
-            write_atomically(Path(folder, "x", "y"), b"")
+        with tempfile.TemporaryDirectory() as folder, open_store(folder).lock("lock"):
+            open_store(folder).write("x", b"")
         return "locked a folder and wrote a file atomically"
 
     yield _tried("storage", "local files", rename, required=True)
-    for scheme in ("s3://", "gs://"):
-        yield Finding("storage", scheme, "missing", "this release builds into local folders")
+    for address, package in (("s3://x", "s3fs"), ("gs://x", "gcsfs"), ("https://x", "aiohttp")):
+        name = address.removesuffix("x")
+        try:
+            open_store(address)
+        except MissingExtraError as error:
+            yield Finding("storage", name, "missing", str(error.hint))
+        else:
+            detail = f"{package} {metadata.version(package)}; access is looked up when it is used"
+            yield Finding("storage", name, "ok", detail)
 
 
 def _tried(area: str, name: str, attempt: Callable[[], str], *, required: bool) -> Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,22 +13,24 @@ _COLUMNS = ("split", "track", "seconds", "rolloff", "caption_source")
 
 
 @click.command()
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--failed", is_flag=True, help="List failed inputs with reasons and hints.")
-def info(dest: Path, as_json: bool, failed: bool) -> None:
+def info(dest: str, as_json: bool, failed: bool) -> None:
     """Say what is in a dataset, in audio-hours, and how it was made."""
     from shards.layout import LEDGER, SAMPLES
     from shards.manifest import read_manifest
+    from shards.storage import open_store
     from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 
-    manifest = read_manifest(dest)
-    ledger = read_table(dest / LEDGER, LEDGER_SCHEMA)
-    facts = describe(manifest, read_table(dest / SAMPLES, SAMPLES_SCHEMA, _COLUMNS), ledger)
+    store = open_store(dest)
+    manifest = read_manifest(store)
+    ledger = read_table(store, LEDGER, LEDGER_SCHEMA)
+    facts = describe(manifest, read_table(store, SAMPLES, SAMPLES_SCHEMA, _COLUMNS), ledger)
     if as_json:
-        click.echo(json.dumps({"dataset": str(dest), **facts}))
+        click.echo(json.dumps({"dataset": store.url, **facts}))
         return
-    click.echo(text(dest, facts))
+    click.echo(text(store.url, facts))
     if failed:
         for row in ledger:
             if row["status"] == "failed":
@@ -71,7 +72,7 @@ def describe(
     }  # fmt: skip
 
 
-def text(dest: Path, facts: Mapping[str, Any]) -> str:
+def text(dest: str, facts: Mapping[str, Any]) -> str:
     """The facts for people."""
     from pipeline.commands.report import size
 

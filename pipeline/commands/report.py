@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from pipeline.build import Outcome
@@ -55,11 +54,11 @@ def plan_text(plan: Plan, numbers: Estimate) -> str:
     return "\n".join(lines)
 
 
-def outcome_json(outcome: Outcome, dest: Path) -> dict[str, Any]:
+def outcome_json(outcome: Outcome, dest: str) -> dict[str, Any]:
     """The result for scripts."""
     manifest, tally = outcome.manifest, outcome.tally
     return {
-        "dataset": str(dest),
+        "dataset": dest,
         "changed": outcome.changed,
         "fingerprint": manifest.fingerprint,
         "files": dict(tally.results),
@@ -74,7 +73,7 @@ def outcome_json(outcome: Outcome, dest: Path) -> dict[str, Any]:
     }
 
 
-def outcome_text(outcome: Outcome, dest: Path) -> str:
+def outcome_text(outcome: Outcome, dest: str) -> str:
     """The closing table."""
     manifest, tally = outcome.manifest, outcome.tally
     if not outcome.changed:

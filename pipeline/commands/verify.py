@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 @click.command()
-@click.argument("dest", type=click.Path(path_type=Path))
+@click.argument("dest")
 @click.option(
     "--codec-weights",
     type=click.Path(path_type=Path),
@@ -20,7 +20,7 @@ from tqdm import tqdm
     "--no-statistics", is_flag=True, help="Do not derive the statistics again; needs no weights."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify(dest: Path, codec_weights: Path | None, no_statistics: bool, as_json: bool) -> None:
+def verify(dest: str, codec_weights: Path | None, no_statistics: bool, as_json: bool) -> None:
     """Check every byte of a dataset.
 
     Hashes every shard, reads every sample, compares tables with shards and derives the statistics
@@ -29,27 +29,31 @@ def verify(dest: Path, codec_weights: Path | None, no_statistics: bool, as_json:
     from jatsr_model.codecs import load
     from pipeline.codec_of import codec_of
     from shards.manifest import read_manifest
+    from shards.storage import open_store
     from shards.verify import Problem
     from shards.verify import verify as check
 
-    manifest = read_manifest(dest)
+    store = open_store(dest)
+    manifest = read_manifest(store)
     latents = None if no_statistics else load(codec_of(manifest, codec_weights)).latents_array
     steps = len(manifest.shards) + (2 if no_statistics else 3)
     problems: list[Problem] = []
     done: list[str] = []
-    for checked in tqdm(check(dest, latents), "verify", total=steps, disable=None, leave=False):
+    for checked in tqdm(check(store, latents), "verify", total=steps, disable=None, leave=False):
         done.append(checked.name)
         problems += checked.problems
     samples = sum(entry.samples for entry in manifest.shards)
     if as_json:
         found = [{"where": p.where, "what": p.what} for p in problems]
-        click.echo(json.dumps({"dataset": str(dest), "checked": done, "samples": samples,
+        click.echo(json.dumps({"dataset": store.url, "checked": done, "samples": samples,
                                "statistics": not no_statistics, "problems": found}))  # fmt: skip
     else:
         for problem in problems:
             click.echo(f"{problem.where}: {problem.what}", err=True)
         if not problems:
             what = "" if no_statistics else "; statistics are what the shards give"
-            click.echo(f"{dest}: {len(manifest.shards)} shards, {samples} samples verified{what}")
+            click.echo(
+                f"{store.url}: {len(manifest.shards)} shards, {samples} samples verified{what}"
+            )
     if problems:
         raise SystemExit(1)

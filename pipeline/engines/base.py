@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shards.errors import EnvironmentFailure, JatsrError
+
 Run = Callable[[Iterator[Any]], Iterator[Any]]
-"""Pulls tasks and yields one result each, in any order; a result has the ``key`` of its task."""
+"""Pulls tasks and yields one result each, in any order; a result has the ``key`` of its task.
+``Partial`` stretches of it may come before it.
+
+When it has come to its end an engine may call it again, with other tasks."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """A stretch of a task's result; it comes before the result and does not end the task.
+
+    Those of a worker that dies half-way are followed by all of them from the next.
+    """
+
+
+@dataclass(frozen=True)
 class Crashed:
-    """A task that killed its worker twice, the second time alone."""
+    """A task that killed its worker ``times`` times, but for the first time alone."""
 
     task: Any
     reason: str
+    times: int = 2
 
 
 class Session(Protocol):
@@ -38,9 +53,20 @@ class Engine(Protocol):
     """Runs tasks; every task ends in exactly one result or ``Crashed``."""
 
     def run(self, session: Session, tasks: Sequence[Any]) -> Iterator[Any]:
-        """Yield results, ``Crashed`` and ``Progress`` as they come.
+        """Yield results, ``Partial``, ``Crashed`` and ``Progress`` as they come.
 
         Raises:
             EnvironmentFailure: the machine is at fault; what was staged stays.
         """
         ...
+
+
+def failure(error: BaseException) -> JatsrError:
+    """What an engine raises for an exception of a session; it travels from worker processes."""
+    if isinstance(error, JatsrError):
+        return error
+    text = "".join(traceback.format_exception(error))
+    return EnvironmentFailure(
+        f"a worker stopped with an unexpected {type(error).__name__}: {error}\n{text}",
+        hint="this is a defect in jatsr: please report it with this text",
+    )

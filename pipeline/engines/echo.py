@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.engines.base import Progress, Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EchoTask:
     """A task and its own result."""
 

@@ -7,30 +7,30 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
 from pipeline.engines import worker
-from pipeline.engines.base import Crashed, Session
-from shards.errors import EnvironmentFailure, JatsrError
+from pipeline.engines.base import Crashed, Partial, Session
+from pipeline.engines.dispatch import Dispatch
+from shards.errors import EnvironmentFailure
 
 _POLL_SECONDS = 1.0
+_TRIES = 2
 
 
 class _Worker:
-    """A worker process and the tasks it holds.
+    """A worker process.
 
     Args:
         session: what it runs.
-        suspect: the only task it gets; None for one that pulls from the queue.
+        suspect: whether it gets one suspect and nothing else.
     """
 
-    def __init__(self, session: Session, suspect: Any = None) -> None:
+    def __init__(self, session: Session, *, suspect: bool = False) -> None:
         self.suspect = suspect
-        self.assigned: dict[str, Any] = {}  # key -> task, in order of assignment
-        self.pulled = False
+        self.pulls = 0
         self.heard = time.monotonic()
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -41,18 +41,15 @@ class _Worker:
         with contextlib.suppress(ConnectionError):  # died at once: the first receive says so
             self.connection.send(session)
 
-    def give(self, queue: deque[Any]) -> None:
-        """Answer a pull."""
-        if self.suspect is not None:
-            task = None if self.pulled else self.suspect
+    def give(self, dispatch: Dispatch) -> None:
+        """Answer a pull; what is dealt counts as pulled, since the worker waits for it."""
+        if self.suspect:
+            tasks = [] if self.pulls else dispatch.deal_suspect(self)
         else:
-            task = queue.popleft() if queue else None
-        self.pulled = True
-        if task is None:
-            self.connection.send(("end", None))
-        else:
-            self.assigned[task.key] = task
-            self.connection.send(("task", task))
+            tasks = dispatch.deal(self)
+        self.pulls += 1
+        dispatch.pull(self, self.pulls)
+        self.connection.send(("task", tasks[0]) if tasks else ("end", None))
 
     def close(self) -> int | None:
         """End the process, whatever it is doing; its exit code."""
@@ -87,7 +84,7 @@ class LocalEngine:
 
     When a worker dies, the task it pulled last is the suspect: it is tried once more at the end,
     when nothing else runs, and a second death makes it ``Crashed``. The other tasks that the
-    worker held go back to the queue.
+    worker held go back to the queue (``Dispatch``).
 
     Args:
         workers: processes at a time.
@@ -100,16 +97,16 @@ class LocalEngine:
 
     def run(self, session: Session, tasks: Sequence[Any]) -> Iterator[Any]:
         """See ``Engine``."""
-        queue, suspects = deque(tasks), deque[Any]()
+        dispatch = Dispatch(tasks, _TRIES)
         workers: list[_Worker] = []
         try:
-            while queue or suspects or workers:
-                self._hire(session, queue, suspects, workers)
+            while dispatch.queued or dispatch.suspects or workers:
+                self._hire(session, dispatch, workers)
                 ready = wait([w.connection for w in workers], timeout=_POLL_SECONDS)
                 for current in list(workers):
                     silent = time.monotonic() - current.heard
                     if current.connection in ready:
-                        kind, value = _hear(current, queue)
+                        kind, value = _hear(current, dispatch)
                     elif silent > self._stall:
                         kind, value = "dead", f"no sign of life for {self._stall:.0f} s"
                     else:
@@ -121,66 +118,49 @@ class LocalEngine:
                         current.close()
                     elif kind == "dead":
                         workers.remove(current)
-                        yield from _bury(current, value, queue, suspects)
+                        yield from _bury(current, value, dispatch)
         finally:
             for left in workers:
                 left.process.terminate()
             for left in workers:
                 left.close()
 
-    def _hire(
-        self,
-        session: Session,
-        queue: deque[Any],
-        suspects: deque[Any],
-        workers: list[_Worker],
-    ) -> None:
+    def _hire(self, session: Session, dispatch: Dispatch, workers: list[_Worker]) -> None:
         """Start as many workers as there is work that nobody is about to take."""
         while len(workers) < self._limit:
-            hungry = sum(not w.pulled for w in workers)
-            if len(queue) > hungry:
+            hungry = sum(not w.pulls for w in workers)
+            if dispatch.queued > hungry:
                 workers.append(_Worker(session))
-            elif suspects and not queue and not workers:
-                workers.append(_Worker(session, suspects.popleft()))
+            elif dispatch.suspects and not dispatch.queued and not workers:
+                workers.append(_Worker(session, suspect=True))
             else:
                 return
 
 
-def _hear(current: _Worker, queue: deque[Any]) -> tuple[str, Any]:
+def _hear(current: _Worker, dispatch: Dispatch) -> tuple[str, Any]:
     """Receive one message: what to ``emit``, or that the worker is ``done`` or ``dead``."""
     current.heard = time.monotonic()
     try:
         kind, value = current.connection.recv()
         if kind == "pull":
-            current.give(queue)
+            current.give(dispatch)
             return "nothing", None
     except (EOFError, ConnectionError):
         return "dead", ""
     if kind == "fatal":
-        error, text = value
-        if isinstance(error, JatsrError):
-            raise error
-        raise EnvironmentFailure(
-            f"a worker stopped with an unexpected {type(error).__name__}: {error}\n{text}",
-            hint="this is a defect in jatsr: please report it with this text",
-        ) from error
-    if kind == "result":
-        current.assigned.pop(value.key)
+        raise value
+    if kind == "result" and not isinstance(value, Partial):
+        dispatch.finish(current, value.key)
     return ("done", None) if kind == "done" else ("emit", value)
 
 
-def _bury(
-    current: _Worker, reason: str, queue: deque[Any], suspects: deque[Any]
-) -> Iterator[Crashed]:
+def _bury(current: _Worker, reason: str, dispatch: Dispatch) -> Iterator[Crashed]:
     """Deal with a dead worker's tasks."""
     reason = _cause(current.close()) if not reason else f"{reason}; {_cause(current.close())}"
-    held = list(current.assigned.values())
-    if current.suspect is not None and held:
-        yield Crashed(current.suspect, reason)
-    elif current.suspect is None and held:
-        queue.extendleft(reversed(held[:-1]))
-        suspects.append(held[-1])
-    elif not current.pulled:
+    lost = dispatch.lose(current, blame=True)
+    if lost is not None:
+        yield Crashed(lost, reason, _TRIES)
+    elif not current.pulls:
         raise EnvironmentFailure(
             f"a worker process could not start: {reason}",
             hint="try --workers 0 to see the error in this process; run jatsr doctor",

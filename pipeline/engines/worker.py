@@ -11,16 +11,14 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pipeline.engines.base import Progress
+from pipeline.engines.base import failure
+from pipeline.engines.collect import Collector
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_REPORT_SECONDS = 0.5
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Pipe:
@@ -28,9 +26,7 @@ class Pipe:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._audio = 0.0
-        self._stages: dict[str, float] = {}
-        self._last = time.monotonic()
+        self.progress = Collector(lambda progress: self.send("progress", progress))
 
     def tasks(self) -> Iterator[Any]:
         """Tasks until the supervisor says there are no more."""
@@ -41,19 +37,6 @@ class Pipe:
                 return
             yield task
 
-    def report(self, progress: Progress) -> None:
-        """Collect progress and send it twice a second."""
-        self._audio += progress.audio_seconds
-        for stage, seconds in progress.stage_seconds.items():
-            self._stages[stage] = self._stages.get(stage, 0.0) + seconds
-        if time.monotonic() - self._last > _REPORT_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what was collected."""
-        self._connection.send(("progress", Progress(self._audio, self._stages)))
-        self._audio, self._stages, self._last = 0.0, {}, time.monotonic()
-
     def send(self, kind: str, value: Any) -> None:
         """Send a message."""
         self._connection.send((kind, value))
@@ -62,21 +45,21 @@ class Pipe:
 def main(connection: Connection) -> None:
     """Run the session that arrives first; one core, no Ctrl-C, no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in _THREAD_VARIABLES:
+    for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe = Pipe(connection)
     try:
         session = connection.recv()
-        for result in session.open(pipe.report)(pipe.tasks()):
+        for result in session.open(pipe.progress.report)(pipe.tasks()):
             pipe.send("result", result)
-        pipe.flush()
+        pipe.progress.flush()
         pipe.send("done", None)
     except (EOFError, ConnectionError):
         return  # the supervisor is gone
-    except Exception as error:  # noqa: BLE001  re-raised by the supervisor
+    except Exception as error:  # noqa: BLE001  raised by the supervisor
         with contextlib.suppress(ConnectionError):  # it may have stopped for another worker's sake
-            pipe.send("fatal", (error, traceback.format_exc()))
+            pipe.send("fatal", failure(error))
 
 
 def _exit_with_parent() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from jatsr_model.codecs import Codec, frames_of
 from pipeline.clock import StageClock
 from pipeline.records import Begin, Block, Dropped, EncodedEvent, End, Event, Pcm, Stored
-from shards.storage import machine_errors
+from shards.files import machine_errors
 
 
 class Windower:

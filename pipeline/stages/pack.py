@@ -16,8 +16,8 @@ from pipeline.parts import Part, PartStore, RunWriter
 from pipeline.records import Begin, Described, Dropped, EncodedEvent, Stored, TrackResult
 from pipeline.stages.describe import ExcerptDescription
 from shards.errors import TrackError, TrackSkipped
+from shards.files import canonical_json, machine_errors
 from shards.layout import FORMAT_VERSION, sample_key, stream_names
-from shards.storage import canonical_json, machine_errors
 from shards.tar import npy_bytes, tar_run
 
 

@@ -17,7 +17,7 @@ import pytest
 from jatsr_model.codecs.fetch import FetchRequest, fetch
 from jatsr_model.codecs.weights import WeightsError, read_source
 from shards.errors import EnvironmentFailure
-from shards.storage import sha256_file
+from shards.files import sha256_file
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -21,7 +21,7 @@ from jatsr_model.codecs.weights import (
     cache_folder,
     find_weights,
 )
-from shards.storage import sha256_file
+from shards.files import sha256_file
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from tiny_models import save_tiny_model
 
 from jatsr_data import open_samples
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
-from shards.layout import LEDGER, SAMPLES, STATISTICS
+from shards.layout import LEDGER, SAMPLES
 from shards.manifest import read_manifest
 from shards.statistics import Moments, read_totals
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
@@ -39,7 +39,7 @@ def test_a_build_is_complete_and_verifies(album, build, tmp_path, mdct):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "dataset.json", "ledger.parquet", "samples.parquet", "stats.zarr", "train", "val",
     ]  # fmt: skip
-    ledger = read_table(tmp_path / "out" / LEDGER, LEDGER_SCHEMA)
+    ledger = read_table(tmp_path / "out", LEDGER, LEDGER_SCHEMA)
     assert sum(row["excerpts"] for row in ledger) == len(sample_bytes(tmp_path / "out"))
 
 
@@ -106,7 +106,7 @@ def test_stock_webdataset_reads_the_shards(album, build, tmp_path):
     wds = pytest.importorskip("webdataset")
     build(album, tmp_path / "out", val_fraction=0.0)
     urls = sorted(str(p) for p in (tmp_path / "out" / "train").glob("*.tar"))
-    rows = {r["key"]: r for r in read_table(tmp_path / "out" / SAMPLES, SAMPLES_SCHEMA)}
+    rows = {r["key"]: r for r in read_table(tmp_path / "out", SAMPLES, SAMPLES_SCHEMA)}
     seen = set()
     for sample in wds.WebDataset(urls, shardshuffle=False):
         row = rows[sample["__key__"]]
@@ -126,7 +126,7 @@ def test_stock_pyarrow_and_zarr_open_the_rest(album, build, tmp_path, mdct):
     table = pq.read_table(tmp_path / "out" / SAMPLES)
     assert table.num_rows == sum(e.samples for e in read_manifest(tmp_path / "out").shards)
     # Statistics are of the training split alone and are what the latents give.
-    total = read_totals(tmp_path / "out" / STATISTICS, "train")
+    total = read_totals(tmp_path / "out", "train")
     members = sample_bytes(tmp_path / "out")
     train = [r["key"] for r in table.to_pylist() if r["split"] == "train"]
     assert 0 < len(train) < table.num_rows

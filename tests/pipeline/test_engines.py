@@ -7,11 +7,16 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sessions import HostileSession, StillbornSession
 
 from pipeline.engines.base import Crashed, Progress
+from pipeline.engines.dispatch import Dispatch
 from pipeline.engines.echo import EchoSession, EchoTask
 from pipeline.engines.inline import InlineEngine
 from pipeline.engines.local import LocalEngine
@@ -94,3 +99,69 @@ def test_workers_do_not_outlive_a_killed_supervisor(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the worker is still there")
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker in theory: what it was dealt, in order, and how far it is."""
+
+    dealt: list[str] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    pulled: int = 0
+    alone: bool = False
+
+    @property
+    def begun(self) -> list[str]:
+        return [key for key in self.dealt[: self.pulled] if key not in self.done]
+
+
+STEPS = ["deal", "deal alone", "pull", "finish", "die", "die with the machine"]
+
+
+@given(
+    count=st.integers(0, 8),
+    tries=st.integers(1, 3),
+    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.integers(0, 3))),
+)
+def test_dispatched_tasks_end_once_whatever_dies(count, tries, steps):
+    dispatch = Dispatch([EchoTask(str(i)) for i in range(count)], tries)
+    ended, blamed = [], Counter[str]()
+    hands = [Hand(), Hand(), Hand()]
+
+    def finish(hand: Hand, key: str) -> None:
+        assert dispatch.finish(hand, key)
+        assert not dispatch.finish(hand, key)
+        hand.done.add(key)
+        ended.append(key)
+
+    def die(place: int, *, blame: bool) -> None:
+        hand, hands[place] = hands[place], Hand()
+        lost = dispatch.lose(hand, blame=blame)
+        blamed.update(hand.begun[-1:] if blame else [])
+        if lost is not None:
+            assert (lost.key, blamed[lost.key]) == (hand.begun[-1], tries)
+            ended.append(lost.key)
+        assert not any(dispatch.finish(hand, key) for key in hand.dealt)
+
+    for step, place, number in steps:
+        hand = hands[place]
+        if step == "deal" and not hand.alone:
+            hand.dealt += [task.key for task in dispatch.deal(hand, number)]
+        elif step == "deal alone" and not hand.dealt:
+            hand.dealt += [task.key for task in dispatch.deal_suspect(hand)]
+            hand.alone = True
+        elif step == "pull":
+            hand.pulled = min(len(hand.dealt), hand.pulled + number)
+            dispatch.pull(hand, hand.pulled)
+        elif step == "finish" and hand.begun:
+            finish(hand, hand.begun[number % len(hand.begun)])
+        elif step.startswith("die"):
+            die(place, blame=step == "die")
+        assert dispatch.unfinished == count - len(ended)
+        assert dispatch.held == sum(dispatch.held_by(hand) for hand in hands)
+
+    for place in range(3):
+        die(place, blame=False)
+    while rest := dispatch.deal(hands[0]) or dispatch.deal_suspect(hands[1]):
+        finish(hands[0] if dispatch.held_by(hands[0]) else hands[1], rest[0].key)
+    assert sorted(ended) == sorted(str(i) for i in range(count))

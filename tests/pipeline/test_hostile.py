@@ -110,7 +110,7 @@ def test_thirty_hostile_files(build, tmp_path):
     build(good, tmp_path / "clean")
     outcome = build(mixed, tmp_path / "out", max_failed=1.0)
 
-    ledger = read_table(tmp_path / "out" / LEDGER, LEDGER_SCHEMA)
+    ledger = read_table(tmp_path / "out", LEDGER, LEDGER_SCHEMA)
     rows = {os.path.relpath(row["source"], mixed): row for row in ledger}
     assert len(rows) == len(ledger) == len(expected) + 6
     assert {name: rows[name]["status"] for name in expected} == expected
@@ -226,7 +226,7 @@ def test_a_file_that_crashes_its_decoder_costs_only_itself(build, tmp_path):
         else:
             os.environ["PYTHONPATH"] = old
     assert dict(outcome.tally.results) == {"ok": 6, "failed": 1}
-    ledger = read_table(tmp_path / "out" / LEDGER, LEDGER_SCHEMA)
+    ledger = read_table(tmp_path / "out", LEDGER, LEDGER_SCHEMA)
     (row,) = [r for r in ledger if r["status"] == "failed"]
     assert "SIGSEGV" in row["reason"]
     assert row["source"].endswith("poison.wav")

@@ -122,7 +122,7 @@ def test_m4a_is_read_where_pyav_is_installed_and_named_where_it_is_not(
     (reason,) = outcome.tally.reasons["failed"]
     from shards.tables import LEDGER_SCHEMA, read_table
 
-    rows = read_table(tmp_path / "two" / "ledger.parquet", LEDGER_SCHEMA)
+    rows = read_table(tmp_path / "two", "ledger.parquet", LEDGER_SCHEMA)
     assert any("jatsr[av]" in (row["hint"] or "") for row in rows), reason
 
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from pipeline.captions import Tags
 from pipeline.config import BuildConfig
+from pipeline.identify import Scanned
 from pipeline.plan import make_plan, split_of
-from pipeline.scan import Found, Scanned
+from pipeline.scan import Found
 
 
 def scanned(index: int, *, folder: str = ".", artist: str = "", seconds: float = 60.0) -> Scanned:

@@ -10,13 +10,14 @@ import pytest
 from helpers import sample_bytes, shard_bytes, write_music
 
 from jatsr_model.codecs import CodecConfig, load, resolve
-from pipeline import assemble, publish
+from pipeline import assemble, identify, publish
 from pipeline.parts import PartStore, RunWriter
-from shards import statistics, storage
+from shards import local, statistics
 from shards.errors import ConfigError, EnvironmentFailure, FormatError
 from shards.layout import LEDGER, SAMPLES, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.statistics import read_totals
+from shards.storage import LocalStore
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 from shards.verify import verify
 
@@ -36,11 +37,11 @@ BLOWS = [
     (PartStore, "save", 4),
     (assemble, "concatenate", 1),
     (assemble, "shard_moments", 0),
-    (publish, "fsync_folder", 0),
-    (publish, "fsync_folder", 2),
+    (LocalStore, "move", 0),
+    (local.os, "replace", 20),
     (publish, "_samples", 0),
     (publish, "write_statistics", 0),
-    (publish, "_hashes", 0),
+    (publish, "sha256_tree", 0),
     (publish, "write_table", 0),
     (publish, "write_table", 1),
     (Manifest, "write", 0),
@@ -65,15 +66,9 @@ def blow(monkeypatch, place, name, passes, error, after):
 
 
 @pytest.fixture(scope="module")
-def reference(album, tmp_path_factory):
-    from helpers import QuietUi
-
-    from pipeline.build import Build
-    from pipeline.options import make_config
-
+def reference(album, build, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "out"
-    config = make_config({"workers": 0, "captions": "none", "excerpt_seconds": 2.0, **OPTIONS})
-    Build([album], out, config, QuietUi()).run()
+    build(album, out, **OPTIONS)
     return shard_bytes(out)
 
 
@@ -159,21 +154,21 @@ def test_new_files_are_added_and_nothing_else_changes(album, build, tmp_path):
         path.unlink()
     build(music, out, **OPTIONS)
     first = shard_bytes(out)
-    splits = {r["key"]: r["split"] for r in read_table(out / SAMPLES, SAMPLES_SCHEMA)}
+    splits = {r["key"]: r["split"] for r in read_table(out, SAMPLES, SAMPLES_SCHEMA)}
     for path, data in kept.items():
         path.write_bytes(data)
     outcome = build(music, out, **OPTIONS)
     assert len(outcome.plan.tasks) == 2
     second = shard_bytes(out)
     assert {name: second[name] for name in first} == first
-    rows = read_table(out / SAMPLES, SAMPLES_SCHEMA)
+    rows = read_table(out, SAMPLES, SAMPLES_SCHEMA)
     assert {r["key"]: r["split"] for r in rows if r["key"] in splits} == splits
     # The same samples and statistics as a build of everything at once.
     build(music, tmp_path / "whole", **OPTIONS)
     assert sample_bytes(out) == sample_bytes(tmp_path / "whole")
     for split in ("train", "val"):
-        ours = read_totals(out / STATISTICS, split)
-        theirs = read_totals(tmp_path / "whole" / STATISTICS, split)
+        ours = read_totals(out, split)
+        theirs = read_totals(tmp_path / "whole", split)
         assert all(ours[stream].same_as(theirs[stream]) for stream in theirs)
 
 
@@ -187,11 +182,11 @@ def test_files_that_vanish_stay_in_the_dataset_and_the_ledger(album, build, tmp_
     gone.unlink()
     build(music, out)
     assert shard_bytes(out) == before
-    rows = {row["source"]: row for row in read_table(out / LEDGER, LEDGER_SCHEMA)}
+    rows = {row["source"]: row for row in read_table(out, LEDGER, LEDGER_SCHEMA)}
     assert "gone" in rows[str(gone)]["reason"]
     gone.write_bytes(data)
     build(music, out)
-    rows = {row["source"]: row for row in read_table(out / LEDGER, LEDGER_SCHEMA)}
+    rows = {row["source"]: row for row in read_table(out, LEDGER, LEDGER_SCHEMA)}
     assert rows[str(gone)]["reason"] is None
     codec = load(resolve(CodecConfig(name="mdct")))
     assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
@@ -201,11 +196,11 @@ def test_statistics_lost_in_an_interrupted_update_are_derived_again(build, tmp_p
     music, out = tmp_path / "music", tmp_path / "out"
     write_music(music / "a.wav", 1.0, 1)
     build(music, out, val_fraction=0.0)
-    totals = read_totals(out / STATISTICS, "train")["hr"]
+    totals = read_totals(out, "train")["hr"]
     shutil.rmtree(out / STATISTICS)
     write_music(music / "b.wav", 1.0, 2)
     build(music, out, val_fraction=0.0)
-    table = statistics.read_shard_statistics(out / STATISTICS)["train"]
+    table = statistics.read_shard_statistics(out)["train"]
     assert table["train/000000.tar"]["hr"].same_as(totals, relative=0)
     assert len(table) == 2
 
@@ -263,7 +258,7 @@ def test_foreign_folders_are_not_built_into(build, tmp_path):
 
 def test_two_builds_at_once_are_refused(build, tmp_path):
     write_music(tmp_path / "in" / "a.wav", 1.0)
-    lock = storage.folder_lock(tmp_path / "out" / ".jatsr")
+    lock = LocalStore(tmp_path / "out").lock(".jatsr/lock")
     with lock, pytest.raises(ConfigError, match="another process"):
         build(tmp_path / "in", tmp_path / "out")
 
@@ -287,9 +282,9 @@ def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, da
     else:
         from shards.tables import arrow_table, write_table
 
-        rows = read_table(out / "ledger.parquet", LEDGER_SCHEMA)
+        rows = read_table(out, "ledger.parquet", LEDGER_SCHEMA)
         row = {**rows[0], "status": "skipped", "source": "/x", "track": None}
-        write_table(out / "ledger.parquet", arrow_table([*rows, row], LEDGER_SCHEMA))
+        write_table(out, "ledger.parquet", arrow_table([*rows, row], LEDGER_SCHEMA))
     assert problems(out)
     build(tmp_path / "in", out, val_fraction=0.0)
     assert not problems(out)
@@ -338,13 +333,13 @@ def test_a_changed_file_keeps_its_split_and_says_so(build, tmp_path):
         write_music(tmp_path / "in" / f"{index}.wav", 1.0, index)
     build(tmp_path / "in", tmp_path / "out", val_fraction=0.5)
     before = {
-        r["source"]: r["split"] for r in read_table(tmp_path / "out" / SAMPLES, SAMPLES_SCHEMA)
+        r["source"]: r["split"] for r in read_table(tmp_path / "out", SAMPLES, SAMPLES_SCHEMA)
     }
     assert set(before.values()) == {"train", "val"}
     for index in range(6):
         write_music(tmp_path / "in" / f"{index}.wav", 1.0, 50 + index)
     build(tmp_path / "in", tmp_path / "out", val_fraction=0.5)
-    rows = read_table(tmp_path / "out" / SAMPLES, SAMPLES_SCHEMA)
+    rows = read_table(tmp_path / "out", SAMPLES, SAMPLES_SCHEMA)
     assert len(rows) == 12
     assert all(row["split"] == before[row["source"]] for row in rows)
     assert not problems(tmp_path / "out")
@@ -359,17 +354,11 @@ def test_an_empty_source_is_not_a_finished_build(build, tmp_path):
 
 
 def test_interrupted_scans_are_not_paid_twice(build, tmp_path, monkeypatch):
-    from pipeline import scan as scan_module
-
     write_music(tmp_path / "in" / "a.wav", 1.0)
     with monkeypatch.context() as patch:
         blow(patch, assemble, "concatenate", 0, Killed(), after=False)
         with pytest.raises(Killed):
             build(tmp_path / "in", tmp_path / "out")
-    monkeypatch.setattr(scan_module.hashlib, "sha256", lambda *_: pytest.fail("hashed again"))
-    found = scan_module.find_files([tmp_path / "in"], tmp_path / "out")
-    from pipeline.staging import Staging
-
-    (folder,) = (p for p in (tmp_path / "out" / ".jatsr").iterdir() if p.is_dir())
-    known = Staging(tmp_path / "out", folder.name, {}).known_files()
-    assert scan_module.identify(found[0], known).track
+    for name in ("sha256_file", "sniff", "probe"):
+        monkeypatch.setattr(identify, name, lambda *_: pytest.fail("read again"))
+    assert build(tmp_path / "in", tmp_path / "out").changed

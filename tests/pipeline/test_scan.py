@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from helpers import write_music
 
-from pipeline.scan import find_files, identify, scan
+from pipeline.engines.base import Crashed
+from pipeline.engines.inline import InlineEngine
+from pipeline.engines.local import LocalEngine
+from pipeline.identify import identify, scan
+from pipeline.scan import find_files
 from pipeline.sniff import sniff
 from shards.errors import ConfigError
 
@@ -37,9 +41,11 @@ def test_folders_of_several_sources_are_told_apart(tmp_path):
     assert [f.folder for f in files] == ["one", "two"]
 
 
-def test_urls_are_refused_not_taken_for_folders(tmp_path):
-    with pytest.raises(ConfigError, match="URL"):
-        find_files([Path("s3://bucket/x")], tmp_path / "out")
+def test_addresses_are_never_taken_for_folders(tmp_path):
+    with pytest.raises(ConfigError, match="ftp://"):
+        find_files(["ftp://host/x"], tmp_path / "out")
+    with pytest.raises(ConfigError, match="no such file"):
+        find_files([Path("s3://bucket/x")], tmp_path / "out")  # pathlib folds the slashes
 
 
 def test_symlink_loops_end_and_broken_links_are_reported(tmp_path):
@@ -112,12 +118,42 @@ def test_parallel_scan_equals_serial_scan(tmp_path, monkeypatch):
     for index in range(40):
         (tmp_path / f"{index}.mp3").write_bytes(os.urandom(index))
     files = find_files([tmp_path], tmp_path / "out")
-    serial = scan(files, {}, lambda _: None, 1)
-    monkeypatch.setattr("pipeline.scan._PARALLEL_FROM", 1)
-    monkeypatch.setattr("pipeline.scan._FILES_PER_TASK", 7)
+    serial = scan(files, {}, InlineEngine(), [], lambda _: None)
+    monkeypatch.setattr("pipeline.identify._PARALLEL_FROM", {False: 1})
+    monkeypatch.setattr("pipeline.identify._FILES_PER_TASK", {False: 7})
     seen: list[int] = []
-    assert scan(files, {}, seen.append, 2) == serial
+    assert scan(files, {}, LocalEngine(2), [str(tmp_path)], seen.append) == serial
     assert sum(seen) == 40
+
+
+class Fragile:
+    """An engine whose workers die of one file."""
+
+    def run(self, session, tasks):
+        work = session.open(lambda _: None)
+        for task in tasks:
+            if any(found.path.endswith("13.mp3") for found in task.files):
+                yield Crashed(task, "died")
+            else:
+                yield from work(iter([task]))
+
+
+def test_a_file_that_crashes_its_reader_costs_only_itself(tmp_path, monkeypatch):
+    for index in range(40):
+        write_music(tmp_path / f"{index}.mp3", 0.1, index)
+    files = find_files([tmp_path], tmp_path / "out")
+    whole = scan(files, {}, InlineEngine(), [], lambda _: None)
+    monkeypatch.setattr("pipeline.identify._PARALLEL_FROM", {False: 1})
+    monkeypatch.setattr("pipeline.identify._FILES_PER_TASK", {False: 7})
+    seen: list[int] = []
+    broken = scan(files, {}, Fragile(), [], seen.append)
+    assert sum(seen) == 40
+    for before, after in zip(whole, broken, strict=True):
+        if before.found.path.endswith("13.mp3"):
+            assert (after.kind, after.track) == ("claims-audio", "")
+            assert "died" in after.what
+        else:
+            assert after == before
 
 
 def test_scanning_is_cheap(tmp_path):
@@ -127,5 +163,5 @@ def test_scanning_is_cheap(tmp_path):
         shutil.copy(source, tmp_path / f"{index}.wav")
     files = find_files([tmp_path], tmp_path / "out")
     began = time.perf_counter()
-    scan(files, {}, lambda _: None, 1)
+    scan(files, {}, InlineEngine(), [], lambda _: None)
     assert time.perf_counter() - began < 5

@@ -71,15 +71,15 @@ def test_statistics_file_round_trip_and_stock_zarr(tmp_path):
     }
     path = tmp_path / "stats.zarr"
     write_statistics(path, table, {"codec": {"name": "mdct"}})
-    back = read_shard_statistics(path)
+    back = read_shard_statistics(tmp_path)
     for split, shards in table.items():
         for name, streams in shards.items():
             for stream, moments in streams.items():
                 assert back[split][name][stream].same_as(moments, relative=0)
-    total = read_totals(path, "train")["hr"]
+    total = read_totals(tmp_path, "train")["hr"]
     assert total.n == 9 + 10 + 11
     zarr = pytest.importorskip("zarr")
     group = zarr.open_group(path, mode="r")
     np.testing.assert_array_equal(group["train/hr/mean"][:], total.mean)
     assert int(group["train/hr/n"][0]) == total.n
-    assert read_totals(path, "test") == {}
+    assert read_totals(tmp_path, "test") == {}

@@ -7,20 +7,20 @@ import os
 
 import pytest
 
-from shards import storage
-from shards.errors import ConfigError, EnvironmentFailure, TrackError
+from shards import files
+from shards.errors import EnvironmentFailure, TrackError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
-    storage.write_atomically(path, b"old")
+    files.write_atomically(path, b"old")
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        storage.write_atomically(path, b"new")
+        files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.json"]
 
@@ -28,42 +28,30 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 def test_umask_does_not_change_what_is_written(tmp_path):
     old = os.umask(0o077)
     try:
-        storage.write_atomically(tmp_path / "x", b"")
+        files.write_atomically(tmp_path / "x", b"")
     finally:
         os.umask(old)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o644
 
 
-def test_second_writer_is_refused_and_the_lock_dies_with_its_holder(tmp_path):
-    folder = tmp_path / "out" / ".jatsr"
-    with (
-        storage.folder_lock(folder),
-        pytest.raises(ConfigError, match="another process"),
-        storage.folder_lock(folder),
-    ):
-        pass
-    with storage.folder_lock(folder):
-        pass
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_full_disk_is_not_the_tracks_fault(number):
-    with pytest.raises(EnvironmentFailure, match="same command"), storage.machine_errors("testing"):
+    with pytest.raises(EnvironmentFailure, match="same command"), files.machine_errors("testing"):
         raise OSError(number, os.strerror(number), "/some/file")
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(FileNotFoundError), storage.machine_errors("testing"):
+    with pytest.raises(FileNotFoundError), files.machine_errors("testing"):
         raise FileNotFoundError(errno.ENOENT, "gone")
-    with pytest.raises(EnvironmentFailure, match="memory"), storage.machine_errors("testing"):
+    with pytest.raises(EnvironmentFailure, match="memory"), files.machine_errors("testing"):
         raise MemoryError
 
 
 def test_tree_hash_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
-    first = storage.sha256_tree(tmp_path)
+    first = files.sha256_tree(tmp_path)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert storage.sha256_tree(tmp_path) != first
+    assert files.sha256_tree(tmp_path) != first
 
 
 def test_errors_survive_pickling():

@@ -1,0 +1,97 @@
+"""A small dataset made without a build: random latents in two shards, one sample per track."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.envelope import BINS, COLUMNS, blocks_of
+from shards.files import canonical_json, sha256_file, sha256_tree
+from shards.layout import LEDGER, SAMPLES, STATISTICS, sample_key, shard_name
+from shards.manifest import Manifest, ShardEntry
+from shards.statistics import shard_moments, write_statistics
+from shards.storage import LocalStore
+from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, arrow_table, write_table
+from shards.tar import END_OF_ARCHIVE, npy_bytes, tar_run
+
+STREAMS = ("hr", "lr0")
+ROWS, FRAMES = 4, 100
+CONFIG: dict[str, Any] = {
+    "codec": {"name": "mdct", "sample_rate": 44100, "hop": 512, "stored_rows": ROWS,
+              "stored_dtype": "float16"},
+    "degrade": {"lr": ["sinc:16000"]},
+    "channels": "mono",
+    "loudness": {"target_lufs": -16.0},
+    "split": {"by": "track", "val_fraction": 0.1},
+}  # fmt: skip
+
+
+def latents(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """What is stored are the latents."""
+    return stored.astype(np.float32)
+
+
+def write_dataset(folder: Path, samples: int = 3, shards: int = 2) -> Manifest:
+    """Write a dataset that ``verify`` finds nothing wrong with."""
+    entries, rows, ledger = [], [], []
+    for number in range(shards):
+        shard = shard_name("train", number)
+        runs = []
+        for index in range(samples):
+            track = hashlib.sha256(f"{number} {index}".encode()).hexdigest()[:24]
+            run, row = _sample(track, shard, sum(map(len, runs)))
+            runs.append(run)
+            rows.append(row)
+            ledger.append(_ledger_row(track, row))
+        path = folder / shard
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(runs) + END_OF_ARCHIVE)
+        entries.append(
+            ShardEntry(shard, samples, samples * FRAMES, path.stat().st_size, sha256_file(path))
+        )
+    store = LocalStore(folder)
+    write_table(store, SAMPLES, arrow_table(rows, SAMPLES_SCHEMA))
+    write_table(store, LEDGER, arrow_table(ledger, LEDGER_SCHEMA))
+    moments = {e.name: shard_moments(folder / e.name, STREAMS, latents) for e in entries}
+    write_statistics(folder / STATISTICS, {"train": moments}, {"codec": CONFIG["codec"]})
+    files = {name: sha256_file(folder / name) for name in (SAMPLES, LEDGER)}
+    files[STATISTICS] = sha256_tree(folder / STATISTICS)
+    manifest = Manifest("f" * 64, CONFIG, {"train": tuple(entries)}, files, {"jatsr": "0"})
+    manifest.write(folder)
+    return manifest
+
+
+def _sample(track: str, shard: str, offset: int) -> tuple[bytes, dict[str, Any]]:
+    random = np.random.default_rng(int(track[:8], 16))
+    key = sample_key(track, 0)
+    members = {
+        f"{name}.npy": npy_bytes(random.standard_normal((1, ROWS, FRAMES)).astype(np.float16))
+        for name in STREAMS
+    }
+    spectrum = random.integers(1, 200, (len(STREAMS), BINS)).astype(np.uint8)
+    bands = random.integers(1, 200, (len(STREAMS), blocks_of(FRAMES), COLUMNS)).astype(np.uint8)
+    members |= {
+        "json": canonical_json({"key": key, "frames": FRAMES}),
+        "txt": b"noise",
+        "spectrum.npy": npy_bytes(spectrum),
+        "bands.npy": npy_bytes(bands),
+    }
+    run = tar_run(key, members)
+    row = {
+        "key": key, "track": track, "excerpt": 0, "split": "train", "shard": shard,
+        "offset": offset, "bytes": len(run), "start_frame": 0, "frames": FRAMES,
+        "seconds": FRAMES * 512 / 44100, "rolloff": [0.5, 0.3], "caption": "noise",
+        "caption_source": "measured", "tags": {}, "source": f"{track}.wav",
+    }  # fmt: skip
+    return run, row
+
+
+def _ledger_row(track: str, row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "source": row["source"], "status": "ok", "track": track, "split": "train",
+        "seconds": row["seconds"], "excerpts": 1, "bytes": 1, "mtime_ns": 1,
+    }  # fmt: skip

@@ -1,67 +1,93 @@
-"""What the driver pays per task on Ray: CPU time and memory, with workers that do nothing.
+"""What the driver pays per track on Ray: CPU time and memory, with workers that do nothing.
 
-python benchmarks/ray_scheduling.py [--tasks 100000] [--actors 2] [--ray-address HOST:PORT]
+python benchmarks/ray_scheduling.py [--tracks 100000] [--actors 2]
+
+Plans that many files and deals them as a build does, up to the assembly of shards.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 import statistics
+import tempfile
 import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 from common import machine, table
+from idle import IdleEngine
+from planning import write_files
 
-from pipeline.engines.base import Progress
-from pipeline.engines.echo import EchoSession, EchoTask
-from pipeline.engines.ray import RayEngine
-from pipeline.engines.ray_options import RayOptions
+from pipeline.build import Build
+from pipeline.engine_of import open_engines
+from pipeline.options import make_config
+from pipeline.tally import Tally
 
 
-def resident() -> int:
-    """Bytes of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+@dataclass
+class Watch:
+    """A user interface that looks at the memory of this process."""
+
+    phase: str = ""
+    samples: list[float] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        """Nothing."""
+
+    def start(self, phase: str, total: float, unit: str) -> None:
+        """Note the phase."""
+        self.phase = phase
+
+    def advance(self, amount: float) -> None:
+        """Note the memory, in MB."""
+        if self.phase == "build":
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.samples.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
 @click.command()
-@click.option("--tasks", "count", default=100_000, show_default=True)
+@click.option("--tracks", default=100_000, show_default=True)
 @click.option("--actors", default=2, show_default=True)
-@click.option("--ray-address", help="A cluster; a private Ray by default.")
-def main(count: int, actors: int, ray_address: str | None) -> None:
+def main(tracks: int, actors: int) -> None:
     """Measure."""
-    tasks = [EchoTask(f"{index:064x}") for index in range(count)]
-    samples, seconds, done = [], 0.0, 0
-    with RayEngine(ray_address, RayOptions(actors=actors)) as engine:
-        list(engine.run(EchoSession(), tasks[:actors]))  # all are there before the clock starts
-        wall, process, thread = time.perf_counter(), time.process_time(), time.thread_time()
-        for event in engine.run(EchoSession(), tasks):
-            if isinstance(event, Progress):
-                seconds += event.audio_seconds
-                continue
-            done += 1
-            if done % (count // 100) == 0:
-                samples.append(resident() / 1e6)
-        wall, process, thread = (
-            time.perf_counter() - wall,
-            time.process_time() - process,
-            time.thread_time() - thread,
-        )
-    assert (done, seconds) == (count, count)
-    quarter = len(samples) // 4
-    first, last = statistics.mean(samples[:quarter]), statistics.mean(samples[-quarter:])
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    folder = Path(tempfile.mkdtemp(prefix="jatsr-benchmark-"))
+    write_files(folder / "in", tracks)
+    config = make_config({"engine": "ray", "encode_actors": actors, "captions": "none"})
+    watch, tally = Watch(), Tally()
+    try:
+        with open_engines(config) as engines:
+            idle = replace(engines, work=IdleEngine(engines.work))
+            build = Build([folder / "in"], folder / "out", config, idle, watch)
+            planning, began = time.process_time(), time.perf_counter()
+            plan = build.plan()
+            dealing, dealt = time.process_time(), time.perf_counter()
+            results = build._execution.tracks(plan, [], tally, set())
+            ended, over = time.process_time(), time.perf_counter()
+    finally:
+        shutil.rmtree(folder)
+    assert len(results) == tracks
+    quarter = max(len(watch.samples) // 4, 1)
+    first, last = (statistics.mean(s) for s in (watch.samples[:quarter], watch.samples[-quarter:]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     click.echo(machine())
     click.echo(
         table(
             ("what", "measured"),
             [
-                ("tasks, of one second of audio each", f"{count}"),
-                ("wall time", f"{wall:.0f} s, {count / wall:.0f} tasks/s with {actors} actors"),
-                ("CPU of the driver per task", f"{process / count * 1e3:.2f} ms"),
-                ("of which in its own thread", f"{thread / count * 1e3:.2f} ms"),
-                ("memory of the driver, first quarter", f"{first:.0f} MB"),
-                ("memory of the driver, last quarter", f"{last:.0f} MB"),
+                ("tracks", f"{tracks}, {actors} actors"),
+                ("wall time", f"{dealt - began:.0f} s planning, {over - dealt:.0f} s dealing"),
+                (
+                    "CPU of the driver, planning",
+                    f"{(dealing - planning) / tracks * 1e3:.2f} ms/track",
+                ),
+                ("CPU of the driver, dealing", f"{(ended - dealing) / tracks * 1e3:.2f} ms/track"),
+                ("memory while dealing, first quarter", f"{first:.0f} MB"),
+                ("memory while dealing, last quarter", f"{last:.0f} MB"),
+                ("peak memory of the driver", f"{peak:.0f} MB"),
             ],
         )
     )

@@ -15,10 +15,10 @@ from pipeline.delivery import Staged
 from pipeline.engines.base import Progress, Run
 from pipeline.parts import PartStore
 from pipeline.plan import PlannedShard
-from pipeline.scratch import scratch_folder
 from shards.files import machine_errors
 from shards.layout import stream_names
 from shards.manifest import ShardEntry
+from shards.scratch import scratch_folder
 from shards.statistics import Moments, shard_moments
 from shards.storage import LocalStore
 from shards.tar import END_OF_ARCHIVE

@@ -19,11 +19,12 @@ from pipeline.ledger import complete, finished, ledger_row
 from pipeline.plan import Plan, make_plan
 from pipeline.publish import Existing, Target, load_existing, publish
 from pipeline.records import TrackResult
-from pipeline.scan import Found, find_files
+from pipeline.scan import Found, find_files, without_secrets
 from pipeline.staging import Staging
 from pipeline.tally import Tally
 from pipeline.ui import Ui
-from shards.errors import ConfigError
+from shards.addresses import is_web
+from shards.errors import ConfigError, EnvironmentFailure
 from shards.files import machine_errors, printable
 from shards.layout import MANIFEST
 from shards.manifest import Manifest, read_manifest
@@ -67,6 +68,11 @@ class Build:
         places = [(os.fspath(source), open_store(source)) for source in sources]
         self._sources = [place.url if place.is_local else name for name, place in places]
         self._dest = open_store(dest)
+        if is_web(self._dest.url):
+            raise ConfigError(
+                f"DEST {self._dest.url}: a web server cannot be written to",
+                hint="choose a folder, s3:// or gs://; https:// is for SOURCE",
+            )
         self._config = config
         self._engines = engines
         self._ui = ui
@@ -88,7 +94,7 @@ class Build:
         """
         self._staging.check(rebuild=self._rebuild)
         plan = self._plan(find_files(self._sources, self._dest), self._existing())
-        parts = self._staging.parts.load_all([task.track for task in plan.tasks])
+        parts = self._staging.parts.find_all([task.track for task in plan.tasks])
         left = (task for task, part in zip(plan.tasks, parts, strict=True) if part is None)
         return replace(plan, tasks=tuple(left))
 
@@ -102,7 +108,10 @@ class Build:
         """
         self._staging.check(rebuild=self._rebuild)
         files = find_files(self._sources, self._dest)
+        if self._staging.is_leased:
+            self._ui.note("another process was building here: it may take a minute to see if it is")
         with machine_errors(f"writing to {self._dest.url}"), self._staging.lock():
+            self._staging.check(rebuild=self._rebuild)  # somebody may have built here meanwhile
             existing = self._existing()
             self._staging.open()
             plan = self._plan(files, existing)
@@ -122,19 +131,22 @@ class Build:
 
     def _plan(self, files: Sequence[Found], existing: Existing) -> Plan:
         self._ui.start("scan", len(files), "files")
+        done = finished(existing.ledger, retry_failed=self._config.retry_failed)
         published = {
             (row["source"], row["bytes"], row["mtime_ns"]): row["track"]
             for row in existing.ledger
-            if row["track"]
+            # An object that is known is not looked into, but what is yet to be built has to be.
+            if row["track"] and (row["track"] in done or not is_url(row["source"]))
         }
         known = {**published, **self._staging.known_files()}
-        scanned = scan(files, known, self._engines.work, self._on_disk, self._ui.advance)
-        self._staging.remember_files(scanned)
+        work, keep = self._engines.work, self._staging.remember_files
+        scanned = scan(files, known, work, self._on_disk, self._ui.advance, keep)
+        keep(scanned)
         return make_plan(
             scanned,
             self._config,
             self._config.resolved_shard_hours(self._codec),
-            finished(existing.ledger, retry_failed=self._config.retry_failed),
+            done,
             existing.next_shard,
             existing.splits,
         )
@@ -153,17 +165,27 @@ class Build:
         if not any(row["status"] == "ok" for row in ledger):
             self._staging.close()  # nothing in it is worth keeping
             raise ConfigError(
-                f"expected audio in {', '.join(self._sources)}, "
+                f"expected audio in {', '.join(map(without_secrets, self._sources))}, "
                 f"found {files} files and none that could be used:\n{_reasons(tally)}",
                 hint="see the reasons above; jatsr doctor tells which formats can be read here",
             )
         self._note_changed_files(existing, plan)
         assembled = self._execution.assemble(plan, results)
+        self._staging.expect_ours()
         damaged = {track for shard in assembled for track in shard.damaged}
         if damaged:
             self._ui.note(f"{len(damaged)} staged tracks are damaged (a power cut?): built again")
             results = self._execution.tracks(plan, self._on_disk, tally, known_failed)
             assembled = self._execution.assemble(plan, results)
+            lost = {track for track in damaged if results[track].status != "ok"}
+            lost |= {track for shard in assembled for track in shard.damaged}
+            if lost:
+                raise EnvironmentFailure(
+                    f"{len(lost)} tracks were staged, are damaged now and cannot be built again",
+                    hint="run the same command again: what still fails then becomes a row of the "
+                    "ledger; if tracks are damaged again, check the disk that DEST is on",
+                )
+            self._staging.expect_ours()
         self._ui.start("publish", 1, "dataset")
         manifest = publish(
             Target(self._dest, self._staging.name, self._fingerprint, self._bytes, self._latents),

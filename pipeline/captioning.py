@@ -16,11 +16,11 @@ from pipeline.captions import CaptionChain
 from pipeline.captions.chain import MODEL
 from pipeline.captions.sidecar import read_sidecar, sidecar_path
 from pipeline.engines.base import Engine, Progress, Run
-from pipeline.fetch import local_copy, sidecar_url
+from pipeline.fetch import local_copy, remote_sidecar
 from pipeline.identify import Scanned
 from pipeline.ui import Ui
-from shards.errors import TrackError
-from shards.storage import is_url, open_store
+from shards.errors import ChangedError, ConfigError, TrackError
+from shards.storage import is_url
 
 
 class Captioning:
@@ -86,7 +86,7 @@ class Captioning:
 def _has_sidecar(path: str) -> bool:
     if not is_url(path):
         return bool(read_sidecar(sidecar_path(Path(path))).text)
-    return open_store(sidecar_url(path)).stat("") is not None
+    return bool(remote_sidecar(path))
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class ClipSession:
         def run(tasks: Iterator[ClipTask]) -> Iterator[ClipResult]:
             for task in tasks:
                 try:
-                    with local_copy(task.path, None) as path:
+                    with local_copy(task.path) as path:
                         yield ClipResult(task.key, middle_clip(path))
-                except (TrackError, OSError):
+                except (TrackError, OSError, ConfigError, ChangedError):
                     yield ClipResult(task.key, None)
 
         return run
@@ -128,9 +128,8 @@ def _decoded(
     todo: Sequence[tuple[str, str]], engine: Engine, clips: dict[Path, NDArray[np.float32]]
 ) -> Iterator[tuple[str, Path]]:
     """Tracks as soon as their clip lies in ``clips``; those that cannot be decoded are left out."""
-    tasks = {track: ClipTask(track, path) for track, path in todo}
-    for event in engine.run(ClipSession(), list(tasks.values())):
+    for event in engine.run(ClipSession(), [ClipTask(track, path) for track, path in todo]):
         if isinstance(event, ClipResult) and event.clip is not None:
-            path = Path(tasks[event.key].path)
-            clips[path] = event.clip
-            yield event.key, path
+            name = Path(event.key)  # paths of URLs would not tell a//b from a/b
+            clips[name] = event.clip
+            yield event.key, name

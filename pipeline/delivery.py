@@ -14,9 +14,9 @@ from pathlib import Path
 from pipeline.engines.base import Partial
 from pipeline.parts import Part, PartStore, RunWriter
 from pipeline.records import TrackResult
-from pipeline.scratch import scratch_folder
 from shards.errors import EnvironmentFailure
 from shards.files import machine_errors
+from shards.scratch import scratch_folder
 from shards.storage import LocalStore, Store
 
 RUN = "run"
@@ -38,8 +38,11 @@ class Staged:
     @property
     def reachable(self) -> bool:
         """Whether this process can write to the folder itself."""
-        if not self.store.is_local:
-            return True
+        return not self.store.is_local or self.is_ours
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the folder, as this process sees it, is that of this run."""
         try:
             return self.store.read(RUN) == self.run.encode()
         except OSError:

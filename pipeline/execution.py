@@ -70,7 +70,7 @@ class Execution:
         """
         parts = self._staging.parts
         tracks = [task.track for task in plan.tasks]
-        staged = [part.result for part in parts.load_all(tracks) if part]
+        staged = [part.result for part in parts.find_all(tracks) if part]
         results = {result.track: result for result in staged if result.status != "failed"}
         # Failures are tried again, since the cause may be gone, but not counted again.
         known = known_failed | {result.track for result in staged if result.status == "failed"}
@@ -148,7 +148,8 @@ def _crash_result(crash: Crashed) -> TrackResult:
         crash.task.track,
         "failed",
         stage="worker",
-        reason=f"expected to be read, but {crash.reason}, whenever it was tried, at last alone",
+        reason=f"expected to be read, but {crash.reason}; it was tried {crash.times} times, "
+        "at last alone",
         hint="the file crashes a decoder or needs more memory than there is: convert it to FLAC, "
         "or remove it",
     )

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
+from tempfile import mkdtemp
 
-from pipeline.captions.sidecar import sidecar_path
+from pipeline.captions.sidecar import READ_BYTES, sidecar_path
+from shards.addresses import is_web, shown
+from shards.errors import ConfigError
+from shards.scratch import scratch_folder
 from shards.storage import is_url, open_store
 
 
-def sidecar_url(url: str) -> str:
-    """Address of the text beside an audio file: ``s3://music/song.txt``."""
-    folder, _, name = url.rpartition("/")
-    return f"{folder}/{sidecar_path(Path(name)).name}"
+def remote_sidecar(url: str) -> bytes | None:
+    """The beginning of the text beside a source, ``s3://music/song.txt``; None if there is none.
+
+    Servers, and buckets that may not be listed, refuse what they do not have: that is none too.
+    """
+    base, mark, query = url.partition("?") if is_web(url) else (url, "", "")
+    folder, _, name = base.rpartition("/")
+    if not name or "://" not in folder:  # the front page of a server
+        return None
+    beside = f"{folder}/{sidecar_path(Path(name)).name}{mark}{query}"
+    try:
+        return open_store(beside).read("", 0, READ_BYTES)
+    except (FileNotFoundError, ConfigError):
+        return None
 
 
 @contextlib.contextmanager
-def local_copy(path: str, scratch: Path | None, *, sidecar: bool = False) -> Iterator[Path]:
+def local_copy(path: str, scratch: Path | None = None, *, sidecar: bool = False) -> Iterator[Path]:
     """A source as a local file: itself, or a copy that is gone afterwards.
 
     Args:
         path: a path or a URL.
-        scratch: where copies are made; None for the usual temporary folder.
+        scratch: where copies are made; None for a scratch folder of its own.
         sidecar: also bring the text file of the same name, if there is one.
 
     Raises:
@@ -35,19 +48,18 @@ def local_copy(path: str, scratch: Path | None, *, sidecar: bool = False) -> Ite
     if not is_url(path):
         yield Path(path)
         return
-    folder = Path(tempfile.mkdtemp(dir=scratch, prefix="source-"))
-    try:
+    with ExitStack() as stack:
+        root = scratch or stack.enter_context(scratch_folder())
+        folder = Path(mkdtemp(prefix="source-", dir=root))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         copy = folder / f"audio{_suffix(path)}"
         open_store(path).download("", copy)
-        if sidecar:
-            with contextlib.suppress(FileNotFoundError):
-                open_store(sidecar_url(path)).download("", sidecar_path(copy))
+        if sidecar and (text := remote_sidecar(path)) is not None:
+            sidecar_path(copy).write_bytes(text)
         yield copy
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _suffix(url: str) -> str:
     """``.flac``; decoders go by content, people who read messages by the ending."""
-    suffix = Path(urlsplit(url).path).suffix
+    suffix = Path(shown(url)).suffix
     return suffix if suffix.isascii() and len(suffix) < 8 else ""

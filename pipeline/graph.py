@@ -28,7 +28,7 @@ from pipeline.identify import track_id
 from pipeline.parts import PartStore
 from pipeline.plan import TrackTask
 from pipeline.records import Begin, Dropped, End, Event, Pcm, TrackResult
-from pipeline.scan import expect_visible
+from pipeline.scan import expect_visible, without_secrets
 from pipeline.stages.condition import Condition
 from pipeline.stages.degrade import LowRes
 from pipeline.stages.encode import Encode
@@ -100,8 +100,9 @@ class Graph:
 
     def _events(self, tasks: Iterator[TrackTask]) -> Iterator[Event]:
         for task in tasks:
+            action = f"working on {without_secrets(task.path)}"
             try:
-                with machine_errors(f"working on {task.path}"), ExitStack() as stack:
+                with machine_errors(action), ExitStack() as stack:
                     yield from self._track(task, self._fetch(task, stack))
             except EnvironmentFailure:
                 raise

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from pipeline.captions import Tags, probe
 from pipeline.engines.base import Crashed, Engine, Progress, Run
 from pipeline.fetch import local_copy
 from pipeline.scan import Found, expect_visible
-from pipeline.scratch import scratch_folder
 from pipeline.sniff import AUDIO_SUFFIXES, SNIFF_BYTES, Kind, sniff
 from shards.errors import ChangedError, ConfigError
 from shards.files import sha256_file
@@ -21,6 +20,7 @@ from shards.storage import is_url, open_store
 _FILES_PER_TASK = {False: 256, True: 16}  # on disk, in object storage
 _PARALLEL_FROM = {False: 2048, True: 4}  # files; below that starting workers costs more
 _MIN_BYTES_PER_SECOND = 400.0  # the lowest rate of any codec we read: guards lying headers
+_KEEP_SECONDS = 60.0
 _NO_TAGS = Tags()
 _FALLBACK_BYTES_PER_SECOND = 24_000.0  # 192 kbit/s, where a header gives no duration
 
@@ -48,6 +48,7 @@ def scan(
     engine: Engine,
     sources: Sequence[str],
     progress: Callable[[int], None],
+    keep: Callable[[Iterable[Scanned]], None] = lambda scanned: None,
 ) -> list[Scanned]:
     """Identify files, in the order given; in workers where there are many.
 
@@ -57,26 +58,45 @@ def scan(
         engine: runs the workers.
         sources: local paths that every worker must see.
         progress: called with the number of files done since the last call.
+        keep: called from time to time with all that is done, so that a kill does not cost it.
     """
+    # What an earlier run has found comes first, or keeping what is done would forget it.
+    done = {f.path: identify(f, known) for f in files if isinstance(known.get(_key(f)), Scanned)}
+    progress(len(done))
+    due = time.monotonic() + _KEEP_SECONDS
+    for scanned in _identified([f for f in files if f.path not in done], known, engine, sources):
+        done |= {item.found.path: item for item in scanned}
+        progress(len(scanned))
+        if (began := time.monotonic()) >= due:
+            keep(done.values())
+            took = time.monotonic() - began
+            due = began + max(_KEEP_SECONDS, 20 * took)  # a list of millions takes a while
+    return [done[found.path] for found in files]
+
+
+def _identified(
+    files: Sequence[Found], known: Known, engine: Engine, sources: Sequence[str]
+) -> Iterator[Sequence[Scanned]]:
+    """What files are, some at a time."""
     new = [found for found in files if _key(found) not in known]
-    remote = any(is_url(found.path) for found in new[:1])
+    remote = any(is_url(found.path) for found in new)
     if len(new) < _PARALLEL_FROM[remote]:
-        result = []
         for item in ScanSession().identify(files, known):
-            result.append(item)
-            progress(1)
-        return result
-    done: dict[str, Scanned] = {}
+            yield [item]
+        return
+    left = {found.path: found for found in files}
     size = _FILES_PER_TASK[remote]
-    while left := [found for found in files if found.path not in done]:
-        for event in engine.run(ScanSession(tuple(sources)), _tasks(left, known, size)):
+    while left:
+        for event in engine.run(
+            ScanSession(tuple(sources)), _tasks(list(left.values()), known, size)
+        ):
             if isinstance(event, Crashed):
                 event = _crashed(event)
             if isinstance(event, ScanResult):
-                done |= {item.found.path: item for item in event.scanned}
-                progress(len(event.scanned))
+                yield event.scanned
+                for item in event.scanned:
+                    del left[item.found.path]
         size = 1  # which file of a group crashes its worker?
-    return [done[found.path] for found in files]
 
 
 def _tasks(files: Sequence[Found], known: Known, size: int) -> list[ScanTask]:
@@ -129,21 +149,15 @@ class ScanSession:
 
     def identify(self, files: Sequence[Found], known: Known) -> Iterator[Scanned]:
         """Identify files one after the other."""
-        with ExitStack() as stack:
-            scratch: Path | None = None
-            for found in files:
-                if scratch is None and is_url(found.path):
-                    scratch = stack.enter_context(scratch_folder())
-                yield identify(found, known, scratch)
+        return (identify(found, known) for found in files)
 
 
-def identify(found: Found, known: Known, scratch: Path | None = None) -> Scanned:
+def identify(found: Found, known: Known) -> Scanned:
     """Sniff, hash and probe one file; never raises for what is in it.
 
     Args:
         found: the file.
         known: what needs no reading.
-        scratch: where a file in object storage is copied to; needed for one.
     """
     if found.problem:
         return Scanned(found, _kind_by_name(found.path), found.problem)
@@ -152,10 +166,11 @@ def identify(found: Found, known: Known, scratch: Path | None = None) -> Scanned
         return replace(earlier, found=found)
     try:
         if is_url(found.path):
-            return _identify_object(found, earlier, scratch)
+            return _identify_object(found, earlier)
         return _identify(found, Path(found.path), earlier)
     except (OSError, ConfigError, ChangedError) as error:  # access to an object can be denied
-        reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{found.path}: ")
+        text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+        reason = text.removeprefix(f"{found.name}: ")
         problem = f"cannot be read: {reason}"
         return Scanned(found, _kind_by_name(found.path), problem)
 
@@ -182,7 +197,7 @@ def _identify(found: Found, path: Path, track: str | None) -> Scanned:
     )
 
 
-def _identify_object(found: Found, track: str | None, scratch: Path | None) -> Scanned:
+def _identify_object(found: Found, track: str | None) -> Scanned:
     """As little as possible is fetched: nothing of what is published, else the head
     of what is not audio.
     """
@@ -191,8 +206,7 @@ def _identify_object(found: Found, track: str | None, scratch: Path | None) -> S
     kind, what = sniff(open_store(found.path).read("", 0, SNIFF_BYTES), found.path)
     if kind == "other":
         return Scanned(found, kind, what)
-    assert scratch is not None
-    with local_copy(found.path, scratch) as path:
+    with local_copy(found.path) as path:
         return _identify(found, path, None)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.identify import Scanned
-from shards.files import printable
 from shards.tables import LEDGER_SCHEMA
 
 Row = Mapping[str, Any]
@@ -22,7 +21,7 @@ def ledger_row(item: Scanned, status: str, **values: object) -> dict[str, object
 def place(item: Scanned) -> dict[str, object]:
     """The columns that say where a file is."""
     return {
-        "source": printable(item.found.path),
+        "source": item.found.name,
         "bytes": item.found.size,
         "mtime_ns": item.found.mtime_ns,
     }

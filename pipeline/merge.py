@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jatsr_model.codecs import load
@@ -22,6 +21,7 @@ from shards.errors import ConfigError, FormatError
 from shards.files import canonical_json, machine_errors, sha256_file
 from shards.layout import MANIFEST, SPLITS, shard_name, stream_names
 from shards.manifest import Manifest, ShardEntry, read_manifest
+from shards.scratch import scratch_folder
 from shards.statistics import Latents, Moments, shard_moments
 from shards.storage import Store, StoreLike, open_store
 from shards.tar import END_OF_ARCHIVE
@@ -101,30 +101,41 @@ class Merge:
                     f"found {manifest.fingerprint[:12]}",
                     hint="run jatsr verify on both datasets",
                 )
-        if MANIFEST in self._dest.entries():
-            raise ConfigError(
-                f"-o {self._dest.url}: expected a new or empty folder, found a dataset",
-                hint="choose another folder; a merge does not add to a dataset",
-            )
         staging = Staging(self._dest, first.fingerprint, first.config)
-        staging.check(rebuild=False)
+        inputs = self._inputs(manifests)
+        self._expect_free(staging, inputs)
         with machine_errors(f"writing to {self._dest.url}"), staging.lock():
-            self._open(staging, manifests)
+            self._expect_free(staging, inputs)  # somebody may have built here meanwhile
+            self._open(staging, inputs)
             merged = self._merge(staging, manifests)
             staging.close()
         return merged
 
-    def _open(self, staging: Staging, manifests: Sequence[Manifest]) -> None:
-        """Keep what an interrupted merge of the same datasets has copied, and nothing else."""
-        store = staging.staged.store
+    def _inputs(self, manifests: Sequence[Manifest]) -> bytes:
         names = zip(self._sources, manifests, strict=True)
-        inputs = canonical_json(
+        return canonical_json(
             [[store.url, [entry.sha256 for entry in found.shards]] for store, found in names]
         )
-        if store.stat(_INPUTS) is None or store.read(_INPUTS) != inputs:
-            store.remove_tree("")
+
+    def _expect_free(self, staging: Staging, inputs: bytes) -> None:
+        found = "a dataset" if MANIFEST in self._dest.entries() else ""
+        if staging.staged.store.files("parts"):
+            found = "an unfinished build"
+        elif _inputs_of(staging) == inputs:
+            return  # an interrupted merge of the same datasets, perhaps after it was published
+        if found:
+            raise ConfigError(
+                f"-o {self._dest.url}: expected a new or empty folder, found {found}",
+                hint="choose another folder; a merge does not add to a dataset",
+            )
+        staging.check(rebuild=False)
+
+    def _open(self, staging: Staging, inputs: bytes) -> None:
+        """Keep what an interrupted merge of the same datasets has copied, and nothing else."""
+        if _inputs_of(staging) != inputs:
+            staging.staged.store.remove_tree("")
         staging.open()
-        store.write(_INPUTS, inputs)
+        staging.staged.store.write(_INPUTS, inputs)
 
     def _merge(self, staging: Staging, manifests: Sequence[Manifest]) -> Merged:
         inputs = [
@@ -145,6 +156,7 @@ class Merge:
         for copy in copies:
             shards.append(self._take(copy, store, there.get(copy.name)))
             self._ui.advance(1)
+        staging.expect_ours()
         first = manifests[0]
         target = Target(
             self._dest, staging.name, first.fingerprint, first.config, lambda: self._latents
@@ -165,13 +177,21 @@ class Merge:
             moments = copy.source.moments[copy.split][copy.entry.name]
         else:
             streams = stream_names(copy.source.manifest.variants)
-            with _checked(copy) as path, TemporaryDirectory(prefix="jatsr-") as folder:
-                shorter = Path(folder, "shard.tar")
+            with _checked(copy) as path, scratch_folder() as folder:
+                shorter = folder / "shard.tar"
                 entry, rows = _without(copy, path, shorter)
                 moments = shard_moments(shorter, streams, self._latents)
                 staged.put(shorter, copy.name)
         placed = tuple({**row, "shard": copy.name} for row in rows)
         return AssembledShard(copy.name, copy.split, entry, moments, placed)
+
+
+def _inputs_of(staging: Staging) -> bytes | None:
+    """What the unfinished merge in the staging folder was of."""
+    try:
+        return staging.staged.store.read(_INPUTS)
+    except FileNotFoundError:
+        return None
 
 
 def _plan(inputs: Sequence[_Input]) -> tuple[list[_Copy], int]:

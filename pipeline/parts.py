@@ -101,6 +101,16 @@ class PartStore:
             part = _parsed(data)
             yield part if part and self._has_run(part) else None
 
+    def find_all(self, tracks: Sequence[str]) -> Iterator[Part | None]:
+        """The same where most may be missing: objects that are not there are not asked for."""
+        if self.store.is_local:
+            yield from self.load_all(tracks)
+            return
+        there = self.store.files()
+        parts = self.load_all([track for track in tracks if _meta_name(track) in there])
+        for track in tracks:
+            yield next(parts) if _meta_name(track) in there else None
+
     def runs(self, parts: Iterable[Part]) -> Iterator[Iterator[bytes]]:
         """The run of each part in order, in pieces of bounded size; one that is gone is empty."""
         waiting: list[Part] = []

@@ -157,9 +157,7 @@ def _fill(
 def _settled(item: Scanned, chosen: Mapping[str, Scanned]) -> dict[str, object] | None:
     """The ledger row of a file that needs no work, or None for a track to build."""
     if item.track in chosen:
-        return ledger_row(
-            item, "skipped", reason=f"duplicate of {printable(chosen[item.track].found.path)}"
-        )
+        return ledger_row(item, "skipped", reason=f"duplicate of {chosen[item.track].found.name}")
     if item.kind == "other" and not item.found.is_folder:
         return ledger_row(item, "skipped", reason=f"not audio: {item.what}")
     if not item.track:

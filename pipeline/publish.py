@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from shards.errors import FormatError
 from shards.files import sha256_tree
 from shards.layout import LEDGER, MANIFEST, SAMPLES, SPLITS, STATISTICS, stream_names
 from shards.manifest import Manifest, ShardEntry
+from shards.scratch import scratch_folder
 from shards.statistics import (
     Latents,
     Moments,
@@ -226,8 +226,8 @@ def _write_statistics(target: Target, existing: Existing, new: Sequence[Assemble
     for shard in new:
         table.setdefault(shard.split, {})[shard.entry.name] = shard.moments
     attributes = {"codec": dict(target.config["codec"]), "fingerprint": target.fingerprint}
-    with tempfile.TemporaryDirectory(prefix="jatsr-") as folder:
-        fresh = Path(folder, STATISTICS)
+    with scratch_folder() as folder:
+        fresh = folder / STATISTICS
         write_statistics(fresh, table, attributes)
         target.dest.put_tree(fresh, STATISTICS)
         return sha256_tree(fresh)

@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
+from shards.addresses import joined, shown
 from shards.errors import ConfigError, EnvironmentFailure
-from shards.storage import LocalStore, Store, StoreLike, open_store
+from shards.files import printable
+from shards.reader import RemoteReader
+from shards.storage import LocalStore, Store, StoreLike, is_url, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,16 @@ class Found:
     mtime_ns: int
     problem: str = ""  # why it cannot be opened
     is_folder: bool = False  # that could not be listed
+
+    @property
+    def name(self) -> str:
+        """The path for tables and messages: valid text with nothing secret in it."""
+        return printable(without_secrets(self.path))
+
+
+def without_secrets(source: str) -> str:
+    """A path as it is, a URL without user, password and query."""
+    return shown(source) if is_url(source) else source
 
 
 def find_files(sources: Sequence[str | os.PathLike[str]], excluded: StoreLike) -> list[Found]:
@@ -44,14 +56,16 @@ def find_files(sources: Sequence[str | os.PathLike[str]], excluded: StoreLike) -
         for item in _find(name, open_store(excluded)):
             files.setdefault(item.path, item)
     if not files:
-        raise ConfigError(f"SOURCE {' '.join(names)}: expected files, found none")
+        shown_names = " ".join(map(without_secrets, names))
+        raise ConfigError(f"SOURCE {shown_names}: expected files, found none")
     return [files[path] for path in sorted(files, key=os.fsencode)]
 
 
 def _find(source: str, excluded: Store) -> Iterable[Found]:
     store = open_store(source)
-    if not isinstance(store, LocalStore):
-        return _listed(source.rstrip("/"), store, excluded)
+    if isinstance(store, RemoteReader):
+        return _listed(store, excluded)
+    assert isinstance(store, LocalStore)
     root = store.path
     if not root.exists():
         raise ConfigError(f"SOURCE {source}: no such file or folder")
@@ -59,22 +73,21 @@ def _find(source: str, excluded: Store) -> Iterable[Found]:
     return [_stat(root, root.parent)] if root.is_file() else _walk(root, skip)
 
 
-def _listed(source: str, store: Store, excluded: Store) -> Iterator[Found]:
+def _listed(store: RemoteReader, excluded: Store) -> Iterator[Found]:
     """Files of a folder in object storage, or the one object of that name."""
-    root = PurePosixPath(urlsplit(source).path).name or urlsplit(source).netloc
+    root = PurePosixPath(store.url.partition("://")[2])
     listing = store.files()
     inside = excluded.url.rstrip("/") + "/"
     for name, item in listing.items():
-        url = f"{source}/{name}"
+        url = joined(store.address, name)
         if not url.startswith(inside):
-            folder = PurePosixPath(root, name).parent.as_posix()
+            folder = PurePosixPath(root.name, name).parent.as_posix()
             yield Found(url, folder, item.size, item.mtime_ns)
     if not listing:
         single = store.stat("")
         if single is None:
-            raise ConfigError(f"SOURCE {source}: no such file or folder")
-        above = PurePosixPath(urlsplit(source).path).parent.name or urlsplit(source).netloc
-        yield Found(source, above, single.size, single.mtime_ns)
+            raise ConfigError(f"SOURCE {store.url}: no such file or folder")
+        yield Found(store.address, root.parent.name, single.size, single.mtime_ns)
 
 
 def expect_visible(sources: Iterable[str]) -> None:

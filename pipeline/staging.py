@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from pipeline.fingerprint import expect_same
 from pipeline.identify import Known, Scanned
 from pipeline.parts import PartStore
 from pipeline.scan import Found
-from shards.errors import ConfigError
-from shards.files import canonical_json, pretty_json, printable
+from shards.errors import ConfigError, EnvironmentFailure
+from shards.files import canonical_json, pretty_json
 from shards.layout import MANIFEST, STAGING
 from shards.manifest import read_manifest
 from shards.storage import LocalStore, Store
 
+_LOCK = f"{STAGING}/lock"
 _CONFIG, _FILES = "config.json", "files.json"
 _OURS = {MANIFEST, STAGING}
 
@@ -66,7 +67,12 @@ class Staging:
 
     def lock(self) -> AbstractContextManager[None]:
         """Be the only build that writes to the destination."""
-        return self._dest.lock(f"{STAGING}/lock")
+        return self._dest.lock(_LOCK)
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether a bucket holds a lease, of a process that lives or of one that was killed."""
+        return not self._dest.is_local and self._dest.stat(_LOCK) is not None
 
     def check(self, *, rebuild: bool) -> None:
         """Refuse a destination that cannot be built into; nothing is written.
@@ -105,6 +111,19 @@ class Staging:
         self._store.write(RUN, self.staged.run.encode())
         self._open = True
 
+    def expect_ours(self) -> None:
+        """Make sure, before anything is published, that no other run has taken over.
+
+        Raises:
+            EnvironmentFailure: one has; a lease in a bucket can be lost by a machine that sleeps.
+        """
+        if not self.staged.is_ours:
+            raise EnvironmentFailure(
+                f"{self._dest.url}: another process took over while this one was out of reach",
+                hint="let only one process build here; run the same command again to check the "
+                "result",
+            )
+
     def close(self) -> None:
         """Remove everything: the dataset is published."""
         self._dest.remove_tree(STAGING if self._dest.is_local else self.name)
@@ -121,7 +140,7 @@ class Staging:
             return {}  # absent, torn, or of another release
         return {(item.found.path, item.found.size, item.found.mtime_ns): item for item in scanned}
 
-    def remember_files(self, scanned: Sequence[Scanned]) -> None:
+    def remember_files(self, scanned: Iterable[Scanned]) -> None:
         """Keep what files are, so that a resumed build does not read them all again."""
         if not self._open:
             return
@@ -131,7 +150,7 @@ class Staging:
                 *(item.track, item.seconds, item.tags.as_dict()),
             ]
             for item in scanned
-            if item.track and printable(item.found.path) == item.found.path
+            if item.track and item.found.name == item.found.path
         ]
         self._store.write(_FILES, canonical_json(rows), durable=False)
 

@@ -142,26 +142,36 @@ def file_lock(path: Path, dest: Path) -> Iterator[None]:
     """Hold the lock on a file; the kernel drops it when the process dies.
 
     Args:
-        path: the file, which is created where it is missing and stays.
+        path: the file, which is created where it is missing; whoever holds it may remove it.
         dest: what it guards, for messages.
 
     Raises:
         ConfigError: another process holds it, or the file cannot be made.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"DEST {dest}: cannot be written to: {reason}") from error
-    try:
+    while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"another process is building in {dest}",
-                hint="wait for it or choose another DEST",
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"DEST {dest}: cannot be written to: {reason}") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"another process is building in {dest}",
+                    hint="wait for it or choose another DEST",
+                ) from error
+            if not _is_at(handle, path):
+                continue  # its last holder has removed it: a lock that nobody else would find
+            yield
+            return
+        finally:
+            os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from shards.errors import ChangedError, FormatError
 from shards.files import machine_errors, sha256_names
 from shards.retry import retried
 from shards.schemes import SCHEMES, Scheme, filesystem
+from shards.scratch import scratch_folder
 from shards.store import FileStat, Store
 
 T = TypeVar("T")
@@ -73,9 +73,9 @@ class RemoteReader(Store):
 
     @contextlib.contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        """See ``Store``; a copy in a temporary folder."""
-        with tempfile.TemporaryDirectory(prefix="jatsr-") as folder:
-            path = Path(folder, PurePosixPath(name).name[-60:] or "files")
+        """See ``Store``; a copy in a scratch folder."""
+        with scratch_folder() as folder:
+            path = folder / (PurePosixPath(name).name[-60:] or "files")
             if found := self.stat(name):
                 self._fetch(name, found, path)
             else:

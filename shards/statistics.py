@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from shards.errors import FormatError
 from shards.layout import STATISTICS
 from shards.moments import Moments, merge_all
+from shards.scratch import scratch_folder
 from shards.storage import Store, StoreLike, open_store
 from shards.tar import load_npy, read_samples
 
@@ -150,14 +150,14 @@ def _local_totals(store: Store, split: str) -> Iterator[Path]:
         return
     remote = store.child(STATISTICS)
     names = [name for name in remote.files(split) if "shards" not in name.split("/")]
-    with tempfile.TemporaryDirectory(prefix="jatsr-") as folder:
+    with scratch_folder() as folder:
         for name, data in remote.read_many(["zarr.json", *names]):
             if data is None:
                 raise _missing(store)
-            path = Path(folder, name)
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        yield Path(folder)
+        yield folder
 
 
 def _missing(store: Store) -> FormatError:

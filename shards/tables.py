@@ -76,10 +76,9 @@ def read_arrow(dataset: StoreLike, name: str, schema: pa.Schema) -> pa.Table:
         FormatError: the file is missing, damaged or has other columns.
     """
     store = open_store(dataset)
-    place = open_store(store)
-    where = place.join(name)
+    where = store.join(name)
     try:
-        with place.local(name) as path:
+        with store.local(name) as path:
             table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(

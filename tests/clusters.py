@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -14,6 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
+# A process cannot go from a Ray with tokens, as private ones are, to one without, or back.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 _OBJECT_STORE = 80 << 20
 # Machines that vanish are noticed within two seconds instead of fifteen.

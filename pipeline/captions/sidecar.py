@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.captions.text import clean
 
 MAX_CHARACTERS = 2000
-_READ_BYTES = 64 * 1024  # enough for the characters kept, whatever their encoding
+READ_BYTES = 64 * 1024  # enough for the characters kept, whatever their encoding
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def read_sidecar(path: Path) -> Sidecar:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(_READ_BYTES)
+            raw = file.read(READ_BYTES)
     except FileNotFoundError:
         return Sidecar()
     except OSError as error:
         return Sidecar(note=f"{path.name} cannot be read: {error.strerror or error}")
     try:
         # Incremental: a character cut by the read limit is not an error.
-        text = getincrementaldecoder("utf-8-sig")().decode(raw, final=len(raw) < _READ_BYTES)
+        text = getincrementaldecoder("utf-8-sig")().decode(raw, final=len(raw) < READ_BYTES)
     except UnicodeDecodeError as error:
         return Sidecar(note=f"{path.name} is not UTF-8: {error.reason} at byte {error.start}")
     text = clean(text, MAX_CHARACTERS)

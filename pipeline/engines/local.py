@@ -105,7 +105,10 @@ class LocalEngine:
                 ready = wait([w.connection for w in workers], timeout=_POLL_SECONDS)
                 for current in list(workers):
                     silent = time.monotonic() - current.heard
-                    if current.connection in ready:
+                    # What came since, while a result was used elsewhere, is a sign of life too.
+                    if current.connection in ready or (
+                        silent > self._stall and current.connection.poll()
+                    ):
                         kind, value = _hear(current, dispatch)
                     elif silent > self._stall:
                         kind, value = "dead", f"no sign of life for {self._stall:.0f} s"
@@ -145,7 +148,7 @@ def _hear(current: _Worker, dispatch: Dispatch) -> tuple[str, Any]:
         if kind == "pull":
             current.give(dispatch)
             return "nothing", None
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):  # perhaps in the middle of a message
         return "dead", ""
     if kind == "fatal":
         raise value

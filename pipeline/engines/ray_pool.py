@@ -64,6 +64,7 @@ class Hand:
         host: the machine's name.
         job: the run whose session it has.
         warm: that session is open and has asked for tasks.
+        ending: that session has been told that no more tasks will come.
         pulled: tasks that it has taken.
         suspect: it gets one suspect and nothing else.
         lost: set when it is dead or cannot be reached.
@@ -76,6 +77,7 @@ class Hand:
     host: str = "an unknown machine"
     job: int = -1
     warm: bool = False
+    ending: bool = False
     pulled: int = 0
     suspect: bool = False
     lost: Lost | None = None

@@ -113,8 +113,10 @@ class RayRun:
         elif reply.silent > self._options.stall_seconds:
             self._stalled(hand)
         else:
-            tasks = self._share(hand, hungry=reply.hungry)
-            hand.ask("exchange", tasks, end=reply.hungry and not tasks)
+            # Once told of the end it takes nothing more, whatever comes back to the queue.
+            tasks = [] if hand.ending else self._share(hand, hungry=reply.hungry)
+            hand.ending = hand.ending or (reply.hungry and not tasks)
+            hand.ask("exchange", tasks, end=hand.ending)
         yield from counted
 
     def _share(self, hand: Hand, *, hungry: bool) -> list[Any]:

@@ -84,11 +84,12 @@ class Staff:
             EnvironmentFailure: nobody could be hired for a long time.
         """
         hands, dispatch = self.pool.hands, job.dispatch
-        coming = sum(not (hand.warm or hand.idle or hand.lost) for hand in hands)
-        for hand in hands:
-            if hand.idle and (hand.suspect or dispatch.queued > coming):
+        starting = sum(bool(hand.node) for hand in hands if _coming(hand))
+        for hand in hands:  # the idle do not wait for those that there is perhaps no room for
+            if hand.idle and (hand.suspect or dispatch.queued > starting):
                 self._start(hand, job)
-                coming += 1
+                starting += 1
+        coming = sum(map(_coming, hands))
         if self._false_starts < _FALSE_STARTS or not hands:
             for _ in range(min(dispatch.queued - coming, self.wanted - len(hands))):
                 self.pool.hire()
@@ -118,7 +119,7 @@ class Staff:
     def _start(self, hand: Hand, job: Job) -> None:
         if hand.job != job.number:
             hand.pulled = 0
-        hand.job, hand.warm = job.number, False
+        hand.job, hand.warm, hand.ending = job.number, False, False
         hand.actor.start.remote(job.number, job.session)
         hand.ask("exchange", [], end=False)
 
@@ -127,8 +128,11 @@ class Staff:
 
     def _hire_for_suspects(self, dispatch: Dispatch) -> None:
         """A fresh hand for each suspect, one to a machine, in the place of an idle one."""
-        for hand in [h for h in self.pool.hands if not h.node and not h.suspect]:
-            self.pool.dismiss(hand)  # it would be given the room that becomes free
+        late = time.monotonic() - self._options.wait_seconds
+        for hand in [h for h in self.pool.hands if not h.node]:
+            # It would be given the room that becomes free, or lost its own to somebody else.
+            if not hand.suspect or hand.asked < late:
+                self.pool.dismiss(hand)
         trying = [hand for hand in self.pool.hands if hand.suspect]
         waiting = max(0, dispatch.suspects - sum(not hand.warm for hand in trying))
         places = {h.node: h for h in self.pool.hands if h.idle and not h.suspect}
@@ -151,6 +155,11 @@ class Staff:
                 hint="ask for less with --cpu-per-task or --gpus-per-actor, add machines, or wait "
                 "until other jobs are done",
             )
+
+
+def _coming(hand: Hand) -> bool:
+    """Whether a hand has yet to ask for its first task."""
+    return not (hand.warm or hand.idle or hand.lost)
 
 
 def _differing(theirs: Mapping[str, str]) -> str:

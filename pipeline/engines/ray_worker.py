@@ -130,7 +130,8 @@ class Worker:
     def _emit(self, event: Any) -> None:
         pickled = pickle.dumps(event, pickle.HIGHEST_PROTOCOL)
         with self._change:
-            if self._outbox and self._size + len(pickled) > OUTBOX_BYTES:
+            self._active = time.monotonic()
+            if self._size + len(pickled) > OUTBOX_BYTES:
                 self._full = True
                 self._wait(lambda: not self._outbox)
                 self._full = False

@@ -21,6 +21,10 @@ from pipeline.engines.collect import Collector
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+class _Alone(BaseException):
+    """The supervisor is gone; unlike a ``ConnectionError`` it cannot come from a session."""
+
+
 class Pipe:
     """The worker's end: pulls tasks, sends results, and progress not too often."""
 
@@ -31,15 +35,25 @@ class Pipe:
     def tasks(self) -> Iterator[Any]:
         """Tasks until the supervisor says there are no more."""
         while True:
-            self._connection.send(("pull", None))
-            kind, task = self._connection.recv()
+            self.send("pull", None)
+            kind, task = self.receive()
             if kind == "end":
                 return
             yield task
 
     def send(self, kind: str, value: Any) -> None:
         """Send a message."""
-        self._connection.send((kind, value))
+        try:
+            self._connection.send((kind, value))
+        except ConnectionError as error:
+            raise _Alone from error
+
+    def receive(self) -> Any:
+        """Wait for a message."""
+        try:
+            return self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise _Alone from error
 
 
 def main(connection: Connection) -> None:
@@ -50,15 +64,15 @@ def main(connection: Connection) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe = Pipe(connection)
     try:
-        session = connection.recv()
+        session = pipe.receive()
         for result in session.open(pipe.progress.report)(pipe.tasks()):
             pipe.send("result", result)
         pipe.progress.flush()
         pipe.send("done", None)
-    except (EOFError, ConnectionError):
-        return  # the supervisor is gone
+    except _Alone:
+        return
     except Exception as error:  # noqa: BLE001  raised by the supervisor
-        with contextlib.suppress(ConnectionError):  # it may have stopped for another worker's sake
+        with contextlib.suppress(_Alone):  # it may have stopped for another worker's sake
             pipe.send("fatal", failure(error))
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import HostileSession, StillbornSession
 
-from pipeline.engines.base import Crashed, Progress
+from pipeline.engines import local, worker
+from pipeline.engines.base import Crashed, Progress, Run
 from pipeline.engines.dispatch import Dispatch
 from pipeline.engines.echo import EchoSession, EchoTask
 from pipeline.engines.inline import InlineEngine
@@ -61,6 +66,39 @@ def test_defects_and_machine_failures_stop_the_run():
         list(LocalEngine(1).run(HostileSession(), [EchoTask("bug")]))
     with pytest.raises(EnvironmentFailure, match="disk full"):
         list(LocalEngine(1).run(HostileSession(), [EchoTask("full")]))
+
+
+@dataclass(frozen=True)
+class RefusedSession:
+    """Cannot reach what it needs."""
+
+    error: type[Exception]
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        raise self.error("what the session needs")
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError, EOFError])
+def test_a_session_without_a_connection_is_no_worker_without_a_supervisor(error):
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(RefusedSession(error))
+    old = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in worker.THREAD_VARIABLES:
+            patch.setenv(variable, "1")
+        worker.main(theirs)
+    theirs.close()
+    signal.signal(signal.SIGINT, old)
+    kind, failure = ours.recv()
+    assert kind == "fatal"
+    assert f"{error.__name__}: what the session needs" in str(failure)
+
+
+def test_a_worker_that_dies_in_the_middle_of_a_message_is_dead():
+    ours, theirs = multiprocessing.Pipe()
+    os.write(theirs.fileno(), (1000).to_bytes(4, "big") + b"only this")
+    theirs.close()
+    assert local._hear(SimpleNamespace(connection=ours), Dispatch([], 2)) == ("dead", "")
 
 
 def test_workers_that_cannot_start_are_reported():
@@ -115,18 +153,19 @@ class Hand:
         return [key for key in self.dealt[: self.pulled] if key not in self.done]
 
 
-STEPS = ["deal", "deal alone", "pull", "finish", "die", "die with the machine"]
-
-
-@given(
-    count=st.integers(0, 8),
-    tries=st.integers(1, 3),
-    steps=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2), st.integers(0, 3))),
+STEPS = st.tuples(
+    st.sampled_from(["deal", "deal alone", "pull", "finish", "die", "die with the machine"]),
+    st.integers(0, 1),
+    st.integers(1, 3),
 )
+
+
+@given(count=st.integers(0, 8), tries=st.integers(1, 3), steps=st.lists(STEPS, min_size=20))
+@settings(max_examples=300, deadline=None)
 def test_dispatched_tasks_end_once_whatever_dies(count, tries, steps):
     dispatch = Dispatch([EchoTask(str(i)) for i in range(count)], tries)
     ended, blamed = [], Counter[str]()
-    hands = [Hand(), Hand(), Hand()]
+    hands = [Hand(), Hand()]
 
     def finish(hand: Hand, key: str) -> None:
         assert dispatch.finish(hand, key)
@@ -146,7 +185,8 @@ def test_dispatched_tasks_end_once_whatever_dies(count, tries, steps):
     for step, place, number in steps:
         hand = hands[place]
         if step == "deal" and not hand.alone:
-            hand.dealt += [task.key for task in dispatch.deal(hand, number)]
+            hand.dealt += (new := [task.key for task in dispatch.deal(hand, number)])
+            assert not any(blamed[key] for key in new)
         elif step == "deal alone" and not hand.dealt:
             hand.dealt += [task.key for task in dispatch.deal_suspect(hand)]
             hand.alone = True
@@ -160,7 +200,7 @@ def test_dispatched_tasks_end_once_whatever_dies(count, tries, steps):
         assert dispatch.unfinished == count - len(ended)
         assert dispatch.held == sum(dispatch.held_by(hand) for hand in hands)
 
-    for place in range(3):
+    for place in range(2):
         die(place, blame=False)
     while rest := dispatch.deal(hands[0]) or dispatch.deal_suspect(hands[1]):
         finish(hands[0] if dispatch.held_by(hands[0]) else hands[1], rest[0].key)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import pytest
+from around import Around
 from click.testing import CliRunner
 from helpers import QuietUi, sample_bytes, shard_bytes, write_music
 
@@ -143,6 +145,23 @@ def test_a_damaged_shard_is_named_and_nothing_is_published(halves, tmp_path):
     assert not (tmp_path / "C" / "dataset.json").exists()
 
 
+def test_killed_after_the_manifest_was_written(halves, tmp_path, monkeypatch):
+    merge(*halves, to=tmp_path / "whole")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge_module.Staging, "close", killed)
+        with pytest.raises(KeyboardInterrupt):
+            merge(*halves, to=tmp_path / "C")
+    assert (tmp_path / "C" / "dataset.json").exists()
+    merge(*halves, to=tmp_path / "C")
+    assert shard_bytes(tmp_path / "C") == shard_bytes(tmp_path / "whole")
+    assert not (tmp_path / "C" / ".jatsr").exists()
+    assert not problems(tmp_path / "C")
+
+
 @pytest.mark.parametrize("passes", [0, 2])
 def test_interrupted_and_run_again_equals_at_once(halves, tmp_path, monkeypatch, passes):
     merge(*halves, to=tmp_path / "whole")
@@ -164,6 +183,20 @@ def test_interrupted_and_run_again_equals_at_once(halves, tmp_path, monkeypatch,
     assert not (tmp_path / "C" / ".jatsr").exists()
     with pytest.raises(ConfigError, match="found a dataset"):
         merge(*halves, to=tmp_path / "C")
+
+
+def test_an_unfinished_build_is_not_merged_over(halves, album, build, tmp_path):
+    def stop(count):
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(album, tmp_path / "C", around=partial(Around, after=stop), **OPTIONS)
+    staged = sorted((tmp_path / "C" / ".jatsr").glob("*/parts/*/*"))
+    assert staged
+    with pytest.raises(ConfigError, match="found an unfinished build"):
+        merge(*halves, to=tmp_path / "C")
+    assert sorted((tmp_path / "C" / ".jatsr").glob("*/parts/*/*")) == staged
 
 
 def test_the_command(halves, tmp_path):

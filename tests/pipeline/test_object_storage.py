@@ -11,17 +11,21 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import mutagen
 import pytest
+from buckets import SECRET
 from helpers import shard_bytes
 
 from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline.engine_of import Engines, open_engines
 from pipeline.engines.local import LocalEngine
+from pipeline.execution import Execution
 from pipeline.merge import Merge
 from pipeline.scan import find_files
 from shards import lease, retry, schemes
 from shards.errors import ConfigError, EnvironmentFailure, MissingExtraError
 from shards.layout import LEDGER
+from shards.manifest import read_manifest
 from shards.storage import open_store
 from shards.tables import LEDGER_SCHEMA, read_table
 from shards.verify import verify
@@ -82,13 +86,15 @@ def litter():
     return list(root.iterdir()) if root.exists() else []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_from_bucket_to_bucket_equals_from_disk_to_disk(
-    music, bucket, build, reference, songs, workers
+    music, bucket, build, reference, songs, workers, object_storage
 ):
     before = litter()
     out = f"{bucket}/sets/one"
     build(music, out, workers=workers, **OPTIONS)
+    asked = [r for r in object_storage.proxy.requests if r.method == "GET" and "/parts/" in r.path]
+    assert len([r for r in asked if ".json" in r.path]) == 4  # no search for what is not there
     assert shards_of(out) == reference
     assert not problems(out)
     assert not build(music, out, workers=workers, **OPTIONS).changed
@@ -141,6 +147,7 @@ with open_engines(config) as engines:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "containing", "skip"),
     [("PUT", "/parts/", 4), ("PUT", "samples.parquet", 0), ("DELETE", "", 0)],
@@ -172,6 +179,29 @@ def test_two_builds_into_one_bucket_are_refused(music, bucket, build, monkeypatc
         build(music, out, **OPTIONS)
 
 
+@pytest.mark.parametrize("channels", ["mono", "stereo"])
+def test_a_build_that_was_cut_off_leaves_the_dataset_of_its_successor_alone(
+    songs, bucket, build, monkeypatch, channels
+):
+    """A machine that sleeps renews nothing; somebody else builds; then it wakes up."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+    out, real = f"{bucket}/out", Execution.assemble
+
+    def overtaken(self, plan, results):
+        shards = real(self, plan, results)
+        with monkeypatch.context() as patch:
+            patch.setattr(Execution, "assemble", real)
+            build(songs / "b", out, channels=channels, rebuild=True)
+        return shards
+
+    monkeypatch.setattr(lease._Lease, "keep", lambda self, stop: stop.wait())
+    monkeypatch.setattr(Execution, "assemble", overtaken)
+    with pytest.raises(EnvironmentFailure, match="another process took over"):
+        build(songs / "a", out)
+    assert not problems(out)
+    assert read_manifest(out).config["channels"] == channels
+
+
 def test_a_source_inside_the_destinations_bucket_is_not_built_again(music, bucket, build):
     build(bucket, f"{bucket}/out", **OPTIONS)
     assert not build(bucket, f"{bucket}/out", **OPTIONS).changed
@@ -185,6 +215,78 @@ def test_single_objects_and_sidecars(album, bucket, build, tmp_path):
     from jatsr_data import open_samples
 
     assert open_samples(tmp_path / "out")[0].caption == "A made-up piece."
+
+
+@pytest.mark.parametrize("captions", ["sidecar", "none"])
+def test_a_web_address_leaves_no_secret_and_needs_no_sidecar(
+    album, bucket, object_storage, build, tmp_path, captions
+):
+    """Servers, and buckets that may not be listed, refuse what they do not have."""
+    open_store(bucket).put(album / "a" / "two.flac", "two.flac")
+    denied = object_storage.proxy.fail("status", containing="two.txt", status=403, times=100)
+    place = f"{object_storage.proxy.url.removeprefix('http://')}/{bucket.removeprefix('s3://')}"
+    out = tmp_path / "out"
+    build(f"http://me:{SECRET}@{place}/two.flac?key=a/{SECRET}", out, captions=captions)
+    assert bool(denied.hits) == (captions == "sidecar")
+    (row,) = read_table(out, LEDGER, LEDGER_SCHEMA)
+    assert (row["status"], row["source"]) == ("ok", f"http://{place}/two.flac")
+    assert not [p for p in out.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
+    open_store(bucket).write("junk.flac", b"junk")
+    with pytest.raises(ConfigError, match="expected audio") as caught:
+        build(f"http://me:{SECRET}@{place}/junk.flac?key={SECRET}", tmp_path / "other")
+    assert SECRET not in str(caught.value)
+
+
+def test_what_was_left_out_is_looked_into_when_it_is_built(album, bucket, build, tmp_path):
+    """Its artist decides the split, its header the shard: neither is in the ledger."""
+    music = tmp_path / "music"
+    music.mkdir()
+    for name in ("one.wav", "two.flac", "three.ogg"):
+        copy = shutil.copy(album / "a" / name, music)
+        if not name.endswith(".wav"):
+            file = mutagen.File(copy)
+            file["artist"] = "Somebody"
+            file.save()
+    open_store(bucket).put_tree(music, "music")
+    options = {"split_by": "artist", "val_fraction": 0.5, "limit": 2}
+    build(f"{bucket}/music", f"{bucket}/out", **options, shard_hours=0.003)
+    del options["limit"]
+    outcome = build(f"{bucket}/music", f"{bucket}/out", **options, shard_hours=0.003)
+    (task,) = outcome.plan.tasks
+    item = outcome.plan.sources[task.track]
+    here = build(music, tmp_path / "out", **options, shard_hours=0.003).plan
+    assert (item.seconds, item.tags) == (here.sources[task.track].seconds, item.tags)
+    assert outcome.plan.splits[task.track] == here.splits[task.track]
+    assert item.tags.artist == here.sources[task.track].tags.artist
+
+
+def test_folders_of_odd_names_are_told_apart(bucket):
+    store = open_store(bucket)
+    for name in ("mix#1/a.wav", "mix#2/a.wav", "what?/a.wav", "x//a.wav"):
+        store.write(name, b"RIFF")
+    sources = [f"{bucket}/{name}" for name in ("mix#1", "mix#2", "what?/a.wav", "x")]
+    files = find_files([bucket.replace("s3:", "S3:"), *sources], "/nowhere")
+    assert len(files) == 4
+    folders = [found.folder for source in sources for found in find_files([source], "/nowhere")]
+    assert folders[:3] == ["mix#1", "mix#2", "what?"]
+    with pytest.raises(ConfigError, match="found none"):
+        find_files([bucket.replace("s3:", "S3:")], bucket)
+
+
+def test_a_clip_that_cannot_be_had_costs_its_track_the_caption_alone(bucket, object_storage, album):
+    """The build meets the same object and says what is wrong with it."""
+    from pipeline.captioning import ClipSession, ClipTask
+
+    store = open_store(bucket)
+    for name in ("one.flac", "denied.flac", "d//one.flac"):
+        store.put(album / "a" / "two.flac", name)
+    object_storage.proxy.fail("status", containing="denied", status=403, times=100)
+    before = litter()
+    names = ("denied.flac", "gone.flac", "one.flac", "d//one.flac")
+    tasks = [ClipTask(name, f"{bucket}/{name}") for name in names]
+    found = {result.key: result.clip for result in ClipSession().open(print)(iter(tasks))}
+    assert [name for name in names if found[name] is None] == ["denied.flac", "gone.flac"]
+    assert litter() == before
 
 
 def test_what_is_not_audio_is_not_downloaded(bucket, object_storage, album):
@@ -241,6 +343,7 @@ def test_storage_that_stays_away_stops_the_build_and_blames_no_track(
     assert shards_of(out) == reference
 
 
+@pytest.mark.slow
 def test_merging_buckets(music, bucket, build, tmp_path):
     from helpers import QuietUi
 

@@ -48,7 +48,7 @@ def on_ray(build, ray_cluster):
     return partial(build, engine="ray", ray_address=ray_cluster.address, **OPTIONS)
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_bytes_are_those_of_the_local_engine(album, on_ray, tmp_path, reference, count):
     on_ray(album, tmp_path / "out", encode_actors=count, in_flight=count)
     assert shard_bytes(tmp_path / "out") == reference
@@ -72,6 +72,7 @@ def test_three_machines_four_actors_and_one_is_killed(
     assert not problems(tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [1, 6])
 def test_an_actor_killed_costs_nothing(album, on_ray, tmp_path, reference, moment):
     def kill(count):
@@ -82,6 +83,7 @@ def test_an_actor_killed_costs_nothing(album, on_ray, tmp_path, reference, momen
     assert shard_bytes(tmp_path / "out") == reference
 
 
+@pytest.mark.slow
 def test_a_track_that_kills_every_worker_is_one_failed_row(
     album, on_ray, build, tmp_path, reference
 ):
@@ -98,6 +100,7 @@ def test_a_track_that_kills_every_worker_is_one_failed_row(
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "good")
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_see_dest_send_their_parts(album, on_ray, tmp_path, reference):
     def kill(count):
         if count == 4:
@@ -109,6 +112,7 @@ def test_workers_that_do_not_see_dest_send_their_parts(album, on_ray, tmp_path, 
     assert shard_bytes(tmp_path / "out") == reference
 
 
+@pytest.mark.slow
 def test_from_bucket_to_bucket(album, on_ray, bucket, reference):
     open_store(bucket).put_tree(album, "music")
     on_ray(f"{bucket}/music", f"{bucket}/out")
@@ -143,6 +147,7 @@ def wait_for_parts(out, count, driver):
     pytest.fail("no parts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_driver_leaves_no_workers_and_the_next_goes_on(
     album, on_ray, ray_cluster, tmp_path, reference, how
@@ -199,7 +204,7 @@ def litter():
 
 def test_nothing_is_left_behind(ray_cluster):
     assert not actors()
-    from pipeline.scratch import scratch_folder
+    from shards.scratch import scratch_folder
 
     with scratch_folder() as mine:  # sweeps up after killed workers
         assert litter() == [mine]

@@ -13,19 +13,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 from sessions import Big, BigSession, HostileSession, Placed, SlowSession, StillbornSession
 
 from pipeline.engines import ray_run, ray_staff
-from pipeline.engines.base import Crashed, Progress
+from pipeline.engines.base import Crashed, Partial, Progress, Run
+from pipeline.engines.dispatch import Dispatch
 from pipeline.engines.echo import EchoSession, EchoTask
 from pipeline.engines.ray import RayEngine
 from pipeline.engines.ray_cluster import Node
 from pipeline.engines.ray_options import RayOptions
+from pipeline.engines.ray_pool import Hand, Pool
+from pipeline.engines.ray_staff import Job, Staff
 from pipeline.engines.ray_worker import OUTBOX_BYTES, Reply, Worker
 from shards.errors import ConfigError, EnvironmentFailure
 
@@ -269,7 +274,12 @@ def test_a_private_ray_goes_with_its_process(how, message):
     """Nothing on standard output; no process and no file is left, here or in the home."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:  # sockets: a short path
         paths = os.pathsep.join(path for path in sys.path if path)
-        environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": folder, "HOME": folder}
+        environment = {
+            **{name: value for name, value in os.environ.items() if "RAY" not in name},
+            "PYTHONPATH": paths,
+            "TMPDIR": folder,
+            "HOME": folder,
+        }
         done = subprocess.run(
             [sys.executable, "-c", PRIVATE, how], env=environment, capture_output=True, text=True
         )
@@ -309,6 +319,89 @@ def test_only_its_own_modules_import_ray():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+class Asked:
+    """Stands for an actor: remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def remote(*args: object, **options: object) -> object:
+            self.calls.append((name, args, options))
+            return object()
+
+        return SimpleNamespace(remote=remote)
+
+
+@pytest.fixture
+def staff(monkeypatch) -> Staff:
+    """Without a Ray; who is hired stands for an actor that there is no room for yet."""
+
+    def hire(pool: Pool, node: str = "", *, suspect: bool = False) -> None:
+        pool.hands.append(Hand(Asked(), call=object(), asked=time.monotonic(), suspect=suspect))
+
+    monkeypatch.setattr(Pool, "hire", hire)
+    monkeypatch.setattr(Pool, "dismiss", lambda pool, hand: pool.hands.remove(hand))
+    cluster = SimpleNamespace(nodes=lambda: [Node("a", "10.0.0.1", cpus=2, gpus=0)], address="")
+    return Staff(cluster, RayOptions())
+
+
+def test_idle_actors_do_not_wait_for_those_without_room(staff):
+    idle = Hand(Asked(), node="a")
+    staff.pool.hands.append(idle)
+    staff.pool.hire()
+    staff.assign(Job(0, b"", Dispatch(tasks(1), 3)))
+    assert [name for name, _, _ in idle.actor.calls] == ["start", "exchange"]
+
+
+@pytest.mark.parametrize(("seconds", "moved"), [(1, False), (1000, True)])
+def test_a_suspect_without_room_is_tried_in_the_place_of_an_idle_actor(staff, seconds, moved):
+    dispatch, pool = Dispatch(tasks(1), 3), staff.pool
+    dispatch.deal("a worker")
+    dispatch.pull("a worker", 1)
+    dispatch.lose("a worker", blame=True)
+    idle = Hand(Asked(), node="a")
+    waiting = Hand(Asked(), call=object(), asked=time.monotonic() - seconds, suspect=True)
+    pool.hands += [idle, waiting]
+    staff.assign(Job(0, b"", dispatch))
+    assert (idle not in pool.hands, waiting not in pool.hands) == (moved, moved)
+    assert sum(hand.suspect for hand in pool.hands) == 1
+
+
+def test_an_actor_told_of_the_end_gets_nothing_more(staff):
+    """It would leave that in its inbox: its session has stopped asking for tasks."""
+    dispatch, hand = Dispatch(tasks(4), 3), Hand(Asked(), node="a", job=0)
+    staff.pool.hands.append(hand)
+    dispatch.deal("another worker", 4)
+    run = ray_run.RayRun(Job(0, b"", dispatch), staff, staff._cluster, RayOptions())
+    list(run._take(hand, Reply([], 0, hungry=True, over=False, silent=0, failure=None)))
+    dispatch.lose("another worker", blame=False)
+    list(run._take(hand, Reply([], 0, hungry=False, over=False, silent=0, failure=None)))
+    assert hand.actor.calls == [("exchange", ([],), {"end": True})] * 2
+    assert dispatch.queued == 4
+
+
+@dataclass(frozen=True)
+class ReportingSession:
+    """One long task, of which it reports progress."""
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        def run(_: Iterator[EchoTask]) -> Iterator[Partial]:
+            for _ in range(25):
+                time.sleep(0.1)
+                report(Progress(1.0))
+            yield Partial()
+
+        return run
+
+
+def test_progress_is_a_sign_of_life():
+    worker = started(ReportingSession())
+    replies = [worker.exchange([], end=False) for _ in range(2)]
+    assert not replies[-1].over
+    assert replies[-1].silent < 1.5
+
+
 def started(session: object) -> Worker:
     worker = Worker()
     worker.start(1, pickle.dumps(session))
@@ -334,11 +427,15 @@ def test_a_worker_tells_what_it_takes_before_it_works_on_it():
 def test_a_worker_waits_when_its_outbox_is_full():
     worker = started(BigSession(1 << 20))
     assert worker.exchange([], end=False).hungry
-    replies = [worker.exchange(tasks(50), end=True)]
-    while not replies[-1].over:
-        replies.append(worker.exchange([], end=True))
-    assert sum(len(r.events) for r in replies) == 50 + 1
-    assert max(sum(map(len, r.events)) for r in replies) <= OUTBOX_BYTES
+    first = worker.exchange(tasks(50), end=True)
+    deadline = time.monotonic() + SESSION_SECONDS
+    while not worker._full and time.monotonic() < deadline:  # nobody asks for results
+        time.sleep(0.01)
+    full = worker.exchange([], end=True)
+    assert 3 << 20 < sum(map(len, full.events)) <= OUTBOX_BYTES
+    assert full.pulled < 10
+    events = [*map(pickle.loads, first.events), *drained(worker, full)]
+    assert keys_of(events) == keys(50)
 
 
 def test_a_worker_passes_results_larger_than_its_outbox():

@@ -11,6 +11,7 @@ from helpers import sample_bytes, shard_bytes, write_music
 
 from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline import assemble, identify, publish
+from pipeline import build as build_module
 from pipeline.parts import PartStore, RunWriter
 from shards import local, statistics
 from shards.errors import ConfigError, EnvironmentFailure, FormatError
@@ -362,3 +363,44 @@ def test_interrupted_scans_are_not_paid_twice(build, tmp_path, monkeypatch):
     for name in ("sha256_file", "sniff", "probe"):
         monkeypatch.setattr(identify, name, lambda *_: pytest.fail("read again"))
     assert build(tmp_path / "in", tmp_path / "out").changed
+
+
+def test_a_dataset_that_appears_while_sources_are_searched_is_not_mixed_with(
+    album, build, tmp_path, monkeypatch
+):
+    """Another build with other options begins and ends between our first look and our lock."""
+    out = tmp_path / "out"
+    real = build_module.find_files
+
+    def slow(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(build_module, "find_files", real)
+            build(album / "a", out, channels="stereo")
+        return real(*arguments)
+
+    monkeypatch.setattr(build_module, "find_files", slow)
+    with pytest.raises(ConfigError, match="channels"):
+        build(album / "b", out)
+    assert read_manifest(out).config["channels"] == "stereo"
+
+
+def test_a_damaged_part_whose_source_fails_now_stops_the_build(album, build, tmp_path, monkeypatch):
+    music, out = tmp_path / "music", tmp_path / "out"
+    shutil.copytree(album / "a", music)
+    with monkeypatch.context() as patch:
+        blow(patch, assemble, "concatenate", 0, Killed(), False)
+        with pytest.raises(Killed):
+            build(music, out)
+    for part in out.glob(".jatsr/*/parts/*/*.tar"):
+        data = bytearray(part.read_bytes())
+        data[600] ^= 1
+        part.write_bytes(bytes(data))
+    from pipeline.stages import source
+
+    with monkeypatch.context() as patch:
+        real = source.open_audio
+        patch.setattr(source, "open_audio", lambda p: real(p / "missing"))
+        with pytest.raises(EnvironmentFailure, match="3 tracks were staged, are damaged"):
+            build(music, out)
+    build(music, out)
+    assert len({key.split("_")[0] for key in sample_bytes(out)}) == 3

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from helpers import write_music
 
+from pipeline import identify as identify_module
 from pipeline.engines.base import Crashed
 from pipeline.engines.inline import InlineEngine
 from pipeline.engines.local import LocalEngine
-from pipeline.identify import identify, scan
+from pipeline.identify import Scanned, identify, scan
 from pipeline.scan import find_files
 from pipeline.sniff import sniff
 from shards.errors import ConfigError
@@ -165,3 +166,38 @@ def test_scanning_is_cheap(tmp_path):
     began = time.perf_counter()
     scan(files, {}, InlineEngine(), [], lambda _: None)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("parallel", [1, 1000])
+def test_a_scan_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch, parallel):
+    for index in range(12):
+        write_music(tmp_path / f"{index:02}.wav", 0.1, index)
+    files = find_files([tmp_path], tmp_path / "out")
+    whole = scan(files, {}, InlineEngine(), [], lambda _: None)
+    monkeypatch.setattr(identify_module, "_PARALLEL_FROM", {False: parallel})
+    monkeypatch.setattr(identify_module, "_FILES_PER_TASK", {False: 1})
+    monkeypatch.setattr(identify_module, "_KEEP_SECONDS", 0.0)
+    kept: list[Scanned] = []
+    read: list[str] = []
+    real = identify_module.track_id
+
+    def keep(scanned):
+        kept[:] = scanned
+
+    def reading(path):
+        if len(read) in (4, 7):
+            read.append("")
+            raise KeyboardInterrupt
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(identify_module, "track_id", reading)
+
+    def known():
+        return {(k.found.path, k.found.size, k.found.mtime_ns): k for k in kept}
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            scan(files, known(), InlineEngine(), [], lambda _: None, keep)
+    assert scan(files, known(), InlineEngine(), [], lambda _: None, keep) == whole
+    assert len(read) == 12 + 2  # nothing twice

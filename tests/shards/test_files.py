@@ -8,7 +8,7 @@ import os
 import pytest
 
 from shards import files
-from shards.errors import EnvironmentFailure, TrackError
+from shards.errors import ConfigError, EnvironmentFailure, TrackError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
@@ -64,3 +64,21 @@ def test_errors_survive_pickling():
         "decode",
         "what\n  hint: do",
     )
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Opened before its last holder removed the file, locked after: nobody else would see it."""
+    path = tmp_path / "lock"
+    real, calls = files.fcntl.flock, []
+
+    def flock(handle, how):
+        calls.append(handle)
+        if len(calls) == 1:
+            path.unlink()
+        real(handle, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with files.file_lock(path, tmp_path):
+        assert len(calls) == 2
+        with pytest.raises(ConfigError, match="another process"), files.file_lock(path, tmp_path):
+            pass

@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from shards.errors import EnvironmentFailure
+from shards.files import machine_errors
+
 _LOCK = "lock"
 
 
@@ -21,28 +24,44 @@ def scratch_folder() -> Iterator[Path]:
     to processes that were killed, and are removed.
     """
     root = Path(tempfile.gettempdir(), f"jatsr-{os.getuid()}")
-    root.mkdir(mode=0o700, exist_ok=True)
-    if root.stat().st_uid != os.getuid():
-        raise PermissionError(f"{root} belongs to somebody else: set TMPDIR to another folder")
-    _sweep(root)
-    folder = Path(tempfile.mkdtemp(dir=root))
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    # Locked, so that nobody sweeps up a folder before it holds its own lock.
+    with machine_errors(f"making a folder in {root}"), _locked(root):
+        _sweep(root)
+        folder = Path(tempfile.mkdtemp(dir=root))
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
-        with contextlib.suppress(OSError):  # not empty: others are at work
-            root.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Be the only one who makes and sweeps folders in the root, which is made and stays."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.is_symlink() or root.stat().st_uid != os.getuid():
+        raise EnvironmentFailure(
+            f"{root} belongs to somebody else", hint="set TMPDIR to another folder"
+        )
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sweep(root: Path) -> None:
     for folder in root.iterdir():
         try:
             handle = os.open(folder / _LOCK, os.O_RDWR)
+        except FileNotFoundError:  # its process was killed while it made or removed it
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
         except OSError:
-            continue  # just being made, or just gone
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

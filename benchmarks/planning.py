@@ -26,9 +26,8 @@ def write_files(folder: Path, count: int) -> None:
         path = folder / f"{index // 1000:04d}" / f"{index:06d}.wav"
         if index % 1000 == 0:
             path.parent.mkdir(parents=True)
-        path.write_bytes(
-            header + struct.pack("<256h", *((index * 31 + k) % 997 for k in range(256)))
-        )
+        tail = ((index * 31 + k) % 997 for k in range(254))
+        path.write_bytes(header + struct.pack("<256h", index % 30_000, index // 30_000, *tail))
 
 
 @click.command()

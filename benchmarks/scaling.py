@@ -143,8 +143,8 @@ def sizes(costs: Costs, assumed: Assumed) -> list[tuple[object, ...]]:
 @click.option("--cores", default=16, show_default=True, help="Of a node.")
 @click.option("--encode", multiple=True, type=float, default=(500.0, 1000.0, 2000.0),
               show_default=True, help="Pair of DAC streams: seconds per GPU-second.")  # fmt: skip
-@click.option("--driver-ms", default=0.6, show_default=True, help="Of the driver, per track.")
-@click.option("--driver-kb", default=4.5, show_default=True, help="Of its memory, per track.")
+@click.option("--driver-ms", default=0.66, show_default=True, help="Of the driver, per track.")
+@click.option("--driver-kb", default=1.2, show_default=True, help="Of its memory, per track.")
 def main(folder: Path, limit: int, **assumed: Any) -> None:
     """Measure, then calculate."""
     costs, model = measure(folder, limit), Assumed(**assumed)

@@ -126,7 +126,7 @@ def machine_errors(action: str) -> Iterator[None]:
     except _out_of_memory() as error:
         raise EnvironmentFailure(
             f"out of memory while {action}",
-            hint="use fewer --workers; run the same command again to continue",
+            hint="use fewer --workers or --encode-actors; run the same command again to continue",
         ) from error
     except OSError as error:
         if error.errno in _MACHINE_ERRNOS:

@@ -84,7 +84,7 @@ class Build:
         self._bytes = byte_config(config, self._codec, captioning.identity)
         self._fingerprint = fingerprint(self._bytes)
         self._staging = Staging(self._dest, self._fingerprint, self._bytes)
-        self._execution = Execution(config, self._codec, self._staging, captioning, engines, ui)
+        self._execution = Execution(config, self._staging, captioning, engines, ui)
 
     def plan(self) -> Plan:
         """Scan and plan without writing anything; tracks that are staged count as done.

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import replace
 
-from jatsr_model.codecs import CodecSpec
 from pipeline.assemble import AssembledShard, AssembleSession
 from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
@@ -34,24 +33,22 @@ class Execution:
 
     Args:
         config: the options.
-        codec: as resolved.
         staging: where parts and shards go.
         captioning: the captioning model, if there is one.
-        engines: what runs it.
+        engines: what runs it, and the codec.
         ui: progress and messages.
     """
 
     def __init__(
         self,
         config: BuildConfig,
-        codec: CodecSpec,
         staging: Staging,
         captioning: Captioning,
         engines: Engines,
         ui: Ui,
     ) -> None:
         self._config = config
-        self._codec = codec
+        self._codec = engines.codec
         self._staging = staging
         self._captioning = captioning
         self._engines = engines

@@ -81,8 +81,8 @@ def _identified(
     new = [found for found in files if _key(found) not in known]
     remote = any(is_url(found.path) for found in new)
     if len(new) < _PARALLEL_FROM[remote]:
-        for item in ScanSession().identify(files, known):
-            yield [item]
+        for found in files:
+            yield [identify(found, known)]
         return
     left = {found.path: found for found in files}
     size = _FILES_PER_TASK[remote]
@@ -142,14 +142,10 @@ class ScanSession:
 
         def run(tasks: Iterator[ScanTask]) -> Iterator[ScanResult]:
             for task in tasks:
-                yield ScanResult(task.key, list(self.identify(task.files, task.known)))
+                yield ScanResult(task.key, [identify(f, task.known) for f in task.files])
                 report(Progress())
 
         return run
-
-    def identify(self, files: Sequence[Found], known: Known) -> Iterator[Scanned]:
-        """Identify files one after the other."""
-        return (identify(found, known) for found in files)
 
 
 def identify(found: Found, known: Known) -> Scanned:

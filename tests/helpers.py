@@ -9,7 +9,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from jatsr_model.codecs import CodecConfig, load, resolve
+from shards.storage import Store
 from shards.tar import read_samples
+from shards.verify import Problem, verify
 
 
 def music(seconds: float, seed: int = 0, rate: int = 44100, channels: int = 2) -> NDArray:
@@ -69,3 +72,9 @@ def sample_bytes(dataset: Path) -> dict[str, dict[str, bytes]]:
         for path in dataset.glob("*/*.tar")
         for key, _, _, members in read_samples(path)
     }
+
+
+def problems(dataset: Store | Path | str) -> list[Problem]:
+    """What ``verify`` finds wrong with a dataset of the embedded codec."""
+    codec = load(resolve(CodecConfig(name="mdct")))
+    return [p for checked in verify(dataset, codec.latents_array) for p in checked.problems]

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from around import Around
 from click.testing import CliRunner
-from helpers import QuietUi, sample_bytes, shard_bytes, write_music
+from helpers import QuietUi, problems, sample_bytes, shard_bytes, write_music
 
 from cli import jatsr
 from jatsr_model.codecs import CodecConfig, load, resolve
@@ -21,14 +21,8 @@ from shards.manifest import read_manifest
 from shards.statistics import Moments, merge_all, read_totals
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 from shards.tar import load_npy, read_samples
-from shards.verify import verify
 
 OPTIONS = {"val_fraction": 0.4, "shard_hours": 0.002}
-
-
-def problems(dataset):
-    codec = load(resolve(CodecConfig(name="mdct")))
-    return [p for checked in verify(dataset, codec.latents_array) for p in checked.problems]
 
 
 def merge(*sources, to):

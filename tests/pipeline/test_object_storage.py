@@ -14,9 +14,8 @@ from pathlib import Path
 import mutagen
 import pytest
 from buckets import SECRET
-from helpers import shard_bytes
+from helpers import problems, shard_bytes
 
-from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline.engine_of import Engines, open_engines
 from pipeline.engines.local import LocalEngine
 from pipeline.execution import Execution
@@ -28,7 +27,6 @@ from shards.layout import LEDGER
 from shards.manifest import read_manifest
 from shards.storage import open_store
 from shards.tables import LEDGER_SCHEMA, read_table
-from shards.verify import verify
 
 OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
 
@@ -36,11 +34,6 @@ OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
 def shards_of(url):
     store = open_store(url)
     return {n: store.read(n) for n in store.files() if n.endswith(".tar") and "/." not in f"/{n}"}
-
-
-def problems(dataset):
-    codec = load(resolve(CodecConfig(name="mdct")))
-    return [p for checked in verify(dataset, codec.latents_array) for p in checked.problems]
 
 
 @pytest.fixture(scope="module")
@@ -293,11 +286,11 @@ def test_what_is_not_audio_is_not_downloaded(bucket, object_storage, album):
     store = open_store(bucket)
     store.write("cover.jpg", b"\xff\xd8\xff\xe0" + bytes(3_000_000))
     store.put(album / "a" / "two.flac", "two.flac")
-    from pipeline.identify import ScanSession
+    from pipeline.identify import identify
 
     files = find_files([bucket], "/nowhere")
     object_storage.proxy.requests.clear()
-    kinds = [item.kind for item in ScanSession().identify(files, {})]
+    kinds = [identify(found, {}).kind for found in files]
     assert kinds == ["other", "audio"]
     covers = [r for r in object_storage.proxy.requests if r.method == "GET" and "cover" in r.path]
     assert covers

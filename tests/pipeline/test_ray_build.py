@@ -14,20 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 from around import Around, far_away, poisoned
-from helpers import shard_bytes
+from helpers import problems, shard_bytes
 
-from jatsr_model.codecs import CodecConfig, load, resolve
 from shards.layout import LEDGER
 from shards.storage import open_store
 from shards.tables import LEDGER_SCHEMA, read_table
-from shards.verify import verify
 
 OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
-
-
-def problems(dataset):
-    codec = load(resolve(CodecConfig(name="mdct")))
-    return [p for checked in verify(dataset, codec.latents_array) for p in checked.problems]
 
 
 def actors():

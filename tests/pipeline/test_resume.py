@@ -7,7 +7,7 @@ import os
 import shutil
 
 import pytest
-from helpers import sample_bytes, shard_bytes, write_music
+from helpers import problems, sample_bytes, shard_bytes, write_music
 
 from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline import assemble, identify, publish
@@ -262,11 +262,6 @@ def test_two_builds_at_once_are_refused(build, tmp_path):
     lock = LocalStore(tmp_path / "out").lock(".jatsr/lock")
     with lock, pytest.raises(ConfigError, match="another process"):
         build(tmp_path / "in", tmp_path / "out")
-
-
-def problems(out):
-    codec = load(resolve(CodecConfig(name="mdct")))
-    return [p for c in verify(out, codec.latents_array) for p in c.problems]
 
 
 @pytest.mark.parametrize("damage", ["no statistics", "damaged statistics", "orphan", "old ledger"])

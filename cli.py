@@ -18,8 +18,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "merge": ("pipeline.commands.merge", "Make one dataset of several, without encoding."),
         "verify": ("pipeline.commands.verify", "Check every byte of a dataset."),
         "info": ("pipeline.commands.info", "Say what is in a dataset and how it was made."),
+        "preview": ("jatsr_model.commands.preview", "Show what a trainer will see."),
         "codec": ("jatsr_model.commands.codec", "Obtain codec weights; measure a codec."),
         "doctor": ("pipeline.commands.doctor", "Say what works on this machine."),
+        "models": ("jatsr_model.commands.models", "List the networks and what they cost."),
+        "import-checkpoint": ("jatsr_model.commands.import_checkpoint", "Take over a checkpoint."),
     }
 )
 
@@ -35,7 +38,8 @@ class LazyGroup(click.Group):
         """Import a verb."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,7 +3,7 @@
     python benchmarks/crop_rolloff.py FOLDER [--files 40]
 
 For random crops of 512 frames of real music, high-res and low-passed, compares
-``shards.envelope.crop_rolloff`` with the roll-off of the crop's own transform frames.
+``shards.crop_rolloff`` with the roll-off of the crop's own transform frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from common import table
 
 from pipeline.stages.describe import Describer
 from pipeline.stages.stft import MagnitudeStft
-from shards.envelope import crop_rolloff, rolloff
+from shards.crop_rolloff import crop_rolloff
+from shards.envelope import rolloff
 from shards.errors import TrackError
 
 RATE, HOP, CROP = 44100, 512, 512

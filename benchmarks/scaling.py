@@ -23,7 +23,8 @@ from common import jatsr, machine, table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 CODEC_STAGES = ("encode", "pack")
-_STATISTICS_BYTES = 2 * 4 * 1024 * 8  # per shard: four float64 moments of 1024 channels, a pair
+# Per shard: four float64 moments of 1024 channels of z and 72 of the projections, a pair.
+_STATISTICS_BYTES = 2 * 4 * (1024 + 72) * 8
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.envelope import crop_rolloff
+from shards.crop_rolloff import crop_rolloff
 from shards.errors import FormatError
 from shards.layout import SAMPLES, stream_names
 from shards.manifest import Manifest, read_manifest

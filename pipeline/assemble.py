@@ -60,7 +60,7 @@ class AssembleSession:
             for shard in tasks:
                 with self._file(shard.name) as path, machine_errors(f"assembling {shard.name}"):
                     entry, rows, damaged = concatenate(shard, parts, path)
-                    moments = {} if damaged else shard_moments(path, streams, codec.latents_array)
+                    moments = {} if damaged else shard_moments(path, streams, codec.spaces)
                     if not damaged and not self.staged.store.is_local:
                         self.staged.store.put(path, shard.name)
                 yield AssembledShard(shard.key, shard.split, entry, moments, rows, damaged)

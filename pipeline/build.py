@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from jatsr_model.codecs import load
+from jatsr_model.codecs import Codec, encode_silence, load
+from jatsr_model.codecs.of_dataset import on_cpu
 from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
-from pipeline.codec_of import on_cpu
 from pipeline.config import BuildConfig
 from pipeline.engine_of import Engines
 from pipeline.execution import Execution
+from pipeline.existing import Existing, load_existing
 from pipeline.fingerprint import byte_config, fingerprint
 from pipeline.identify import scan
 from pipeline.ledger import complete, finished, ledger_row
 from pipeline.plan import Plan, make_plan
-from pipeline.publish import Existing, Target, load_existing, publish
+from pipeline.publish import Target, publish
 from pipeline.records import TrackResult
 from pipeline.scan import Found, find_files, without_secrets
 from pipeline.staging import Staging
@@ -28,7 +30,6 @@ from shards.errors import ConfigError, EnvironmentFailure
 from shards.files import machine_errors, printable
 from shards.layout import MANIFEST
 from shards.manifest import Manifest, read_manifest
-from shards.statistics import Latents
 from shards.storage import StoreLike, is_url, open_store
 
 
@@ -188,7 +189,14 @@ class Build:
             self._staging.expect_ours()
         self._ui.start("publish", 1, "dataset")
         manifest = publish(
-            Target(self._dest, self._staging.name, self._fingerprint, self._bytes, self._latents),
+            Target(
+                self._dest,
+                self._staging.name,
+                self._fingerprint,
+                self._bytes,
+                lambda: self._loaded.spaces,
+                lambda: encode_silence(self._loaded),
+            ),
             existing,
             assembled,
             ledger,
@@ -196,8 +204,9 @@ class Build:
         self._ui.advance(1)
         return Outcome(manifest, plan, tally, changed=True)
 
-    def _latents(self) -> Latents:
-        return load(on_cpu(self._codec)).latents_array
+    @cached_property
+    def _loaded(self) -> Codec:
+        return load(on_cpu(self._codec))
 
     def _note_changed_files(self, existing: Existing, plan: Plan) -> None:
         changed = sum(

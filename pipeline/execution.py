@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import replace
 
+from jatsr_model.codecs.of_dataset import on_cpu
 from pipeline.assemble import AssembledShard, AssembleSession
 from pipeline.captioning import Captioning
 from pipeline.captions import parse_chain
-from pipeline.codec_of import on_cpu
 from pipeline.config import BuildConfig
 from pipeline.delivery import Piece, Receiver
 from pipeline.engine_of import Engines

@@ -46,6 +46,7 @@ def byte_config(
             "sample_rate": codec.sample_rate,
             "hop": codec.hop,
             "latent_dim": codec.latent_dim,
+            **({"projected_dim": codec.projected_dim} if codec.projected_dim else {}),
             "stored_rows": codec.stored_rows,
             "stored_dtype": codec.stored_dtype,
         },

@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jatsr_model.codecs import load
+from numpy.typing import NDArray
+
+from jatsr_model.codecs import Codec, encode_silence, load
+from jatsr_model.codecs.of_dataset import codec_of
 from pipeline.assemble import AssembledShard
-from pipeline.codec_of import codec_of
+from pipeline.existing import Existing, load_existing
 from pipeline.fingerprint import expect_same
 from pipeline.ledger import union
-from pipeline.publish import Existing, Target, load_existing, publish, shard_statistics
+from pipeline.publish import Target, publish, shard_statistics
 from pipeline.staging import Staging
 from pipeline.ui import Ui
 from shards.errors import ConfigError, FormatError
@@ -22,7 +25,8 @@ from shards.files import canonical_json, machine_errors, sha256_file
 from shards.layout import MANIFEST, SPLITS, shard_name, stream_names
 from shards.manifest import Manifest, ShardEntry, read_manifest
 from shards.scratch import scratch_folder
-from shards.statistics import Latents, Moments, shard_moments
+from shards.silence import read_silence
+from shards.statistics import Moments, shard_moments
 from shards.storage import Store, StoreLike, open_store
 from shards.tar import END_OF_ARCHIVE
 
@@ -143,7 +147,7 @@ class Merge:
                 store,
                 manifest,
                 load_existing(store, manifest),
-                shard_statistics(store, manifest, lambda: self._latents),
+                shard_statistics(store, manifest, lambda: self._codec.spaces),
             )
             for store, manifest in zip(self._sources, manifests, strict=True)
         ]
@@ -159,13 +163,25 @@ class Merge:
         staging.expect_ours()
         first = manifests[0]
         target = Target(
-            self._dest, staging.name, first.fingerprint, first.config, lambda: self._latents
+            self._dest,
+            staging.name,
+            first.fingerprint,
+            first.config,
+            lambda: self._codec.spaces,
+            lambda: self._silence(inputs),
         )
         return Merged(publish(target, Existing(), shards, ledger), duplicates)
 
     @cached_property
-    def _latents(self) -> Latents:
-        return load(codec_of(read_manifest(self._sources[0]), self._weights)).latents_array
+    def _codec(self) -> Codec:
+        return load(codec_of(read_manifest(self._sources[0]), self._weights))
+
+    def _silence(self, inputs: Sequence[_Input]) -> NDArray[Any]:
+        """The frame of the first dataset that has it whole."""
+        for item in inputs:
+            with contextlib.suppress(FormatError):
+                return read_silence(item.store, item.manifest)
+        return encode_silence(self._codec)
 
     def _take(self, copy: _Copy, staged: Store, there: int | None) -> AssembledShard:
         """Stage one shard: as it is, or without the samples that are dropped."""
@@ -180,7 +196,7 @@ class Merge:
             with _checked(copy) as path, scratch_folder() as folder:
                 shorter = folder / "shard.tar"
                 entry, rows = _without(copy, path, shorter)
-                moments = shard_moments(shorter, streams, self._latents)
+                moments = shard_moments(shorter, streams, self._codec.spaces)
                 staged.put(shorter, copy.name)
         placed = tuple({**row, "shard": copy.name} for row in rows)
         return AssembledShard(copy.name, copy.split, entry, moments, placed)

@@ -37,7 +37,7 @@ class Part:
         result = asdict(self.result)
         return {
             "result": {k: printable(v) if isinstance(v, str) else v for k, v in result.items()},
-            "rows": list(self.rows),
+            "rows": [{**row, "digest": row["digest"].hex()} for row in self.rows],
             "bytes": self.bytes,
             "sha256": self.sha256,
         }
@@ -47,7 +47,7 @@ def part_of(document: Mapping[str, Any]) -> Part:
     """Read ``Part.document``."""
     return Part(
         TrackResult(**document["result"]),
-        document["rows"],
+        [{**row, "digest": bytes.fromhex(row["digest"])} for row in document["rows"]],
         document["bytes"],
         document["sha256"],
     )

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.assemble import AssembledShard
+from pipeline.existing import Existing, number_of, tars
 from shards.errors import FormatError
 from shards.files import sha256_tree
-from shards.layout import LEDGER, MANIFEST, SAMPLES, SPLITS, STATISTICS, stream_names
+from shards.layout import LEDGER, MANIFEST, SAMPLES, SILENCE, SPLITS, STATISTICS, stream_names
 from shards.manifest import Manifest, ShardEntry
 from shards.scratch import scratch_folder
+from shards.silence import read_silence
 from shards.statistics import (
-    Latents,
     Moments,
+    Spaces,
     read_shard_statistics,
     shard_moments,
     write_statistics,
@@ -32,10 +33,9 @@ from shards.tables import (
     LEDGER_SCHEMA,
     SAMPLES_SCHEMA,
     arrow_table,
-    read_arrow,
-    read_table,
     write_table,
 )
+from shards.tar import npy_bytes
 
 _LIBRARIES = ("jatsr", "numpy", "scipy", "soxr", "soundfile", "webdataset", "pyarrow", "zarr")
 _NETWORK_LIBRARIES = ("torch", "transformers")
@@ -49,67 +49,8 @@ class Target:
     staging: str  # folder in it that holds the new shards under their final relative names
     fingerprint: str
     config: Mapping[str, Any]
-    latents: Callable[[], Latents]  # loads the codec, where statistics must be derived again
-
-
-@dataclass(frozen=True)
-class Existing:
-    """What is published already; empty for a new dataset."""
-
-    manifest: Manifest | None = None
-    samples: pa.Table | None = None
-    ledger: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def next_shard(self) -> dict[str, int]:
-        """Per split, the number of the next new shard."""
-        if self.manifest is None:
-            return {}
-        return {
-            split: 1 + max((_number(entry.name) for entry in entries), default=-1)
-            for split, entries in self.manifest.splits.items()
-        }
-
-    @cached_property
-    def splits(self) -> dict[str, str]:
-        """Source path -> split of the tracks in the dataset."""
-        return {row["source"]: row["split"] for row in self.ledger if row["status"] == "ok"}
-
-    def is_whole(self, dest: Store) -> bool:
-        """Whether the tables are those of the manifest and nothing else lies about.
-
-        False after an interrupted update, which publishing again mends.
-        """
-        assert self.manifest is not None
-        listed = {entry.name for entry in self.manifest.shards}
-        return _hashes(dest) == dict(self.manifest.files) and _tars(dest) == listed
-
-
-def load_existing(dest: Store, manifest: Manifest) -> Existing:
-    """Read the tables of a published dataset, less what an interrupted update left in them.
-
-    Raises:
-        FormatError: a table or a shard is missing or damaged.
-    """
-    there = {f"{split}/{n}": s for split in SPLITS for n, s in dest.child(split).files().items()}
-    for entry in manifest.shards:
-        found = there.get(entry.name)
-        if found is None or found.size != entry.bytes:
-            raise FormatError(
-                f"{dest.join(entry.name)}: expected a shard of {entry.bytes} bytes, found "
-                + ("none" if found is None else f"{found.size}"),
-                hint="restore it from a copy, or build the dataset anew with --rebuild",
-            )
-    table = read_arrow(dest, SAMPLES, SAMPLES_SCHEMA)
-    shards = pa.array([entry.name for entry in manifest.shards], pa.string())
-    samples = table.filter(pc.is_in(table["shard"], value_set=shards))
-    tracks = set(samples["track"].to_pylist())
-    ledger = [
-        row
-        for row in read_table(dest, LEDGER, LEDGER_SCHEMA)
-        if row["status"] != "ok" or row["track"] in tracks
-    ]
-    return Existing(manifest, samples, ledger)
+    spaces: Callable[[], Spaces]  # loads the codec, where statistics must be derived again
+    silence: Callable[[], NDArray[Any]]  # the codec's frame, where there is none yet
 
 
 def publish(
@@ -137,6 +78,7 @@ def publish(
     dest.move({f"{target.staging}/{name}": name for name in names})
     splits = {split: _entries(split, existing, new) for split in SPLITS}
     hashes = {
+        SILENCE: _write_silence(target, existing),
         SAMPLES: write_table(dest, SAMPLES, _samples(existing, new, ledger)),
         STATISTICS: _write_statistics(target, existing, new),
         LEDGER: write_table(dest, LEDGER, arrow_table(ledger, LEDGER_SCHEMA)),
@@ -145,23 +87,8 @@ def publish(
     manifest = Manifest(target.fingerprint, target.config, splits, hashes, versions(network))
     manifest.write(dest)
     # What an update left that was interrupted and then withdrawn.
-    dest.remove(_tars(dest) - {entry.name for entry in manifest.shards})
+    dest.remove(tars(dest) - {entry.name for entry in manifest.shards})
     return manifest
-
-
-def _hashes(dest: Store) -> dict[str, str]:
-    """Hashes of the tables and statistics that are there."""
-    there = set(dest.entries()) & {SAMPLES, LEDGER, STATISTICS}
-    return {name: dest.sha256(name) for name in sorted(there)}
-
-
-def _tars(dest: Store) -> set[str]:
-    return {
-        f"{split}/{name}"
-        for split in SPLITS
-        for name in dest.child(split).files()
-        if name.endswith(".tar")
-    }
 
 
 def _expect_all_samples(
@@ -189,10 +116,6 @@ def versions(network: bool) -> dict[str, str]:
     return found
 
 
-def _number(name: str) -> int:
-    return int(Path(name).stem)
-
-
 def _clear(dest: Store) -> None:
     """Remove an older dataset that is being replaced, its manifest first."""
     dest.remove([MANIFEST])
@@ -205,7 +128,7 @@ def _entries(
 ) -> tuple[ShardEntry, ...]:
     old = existing.manifest.splits.get(split, ()) if existing.manifest else ()
     added = tuple(shard.entry for shard in new if shard.split == split)
-    return tuple(sorted((*old, *added), key=lambda entry: _number(entry.name)))
+    return tuple(sorted((*old, *added), key=lambda entry: number_of(entry.name)))
 
 
 def _samples(
@@ -217,11 +140,22 @@ def _samples(
     return fresh if existing.samples is None else pa.concat_tables([existing.samples, fresh])
 
 
+def _write_silence(target: Target, existing: Existing) -> str:
+    """Write the frame of silence where it is not there already; returns its hash."""
+    if existing.manifest is not None:
+        with contextlib.suppress(FormatError):  # written again below
+            read_silence(target.dest, existing.manifest)
+            return existing.manifest.files[SILENCE]
+    data = npy_bytes(target.silence())
+    target.dest.write(SILENCE, data)
+    return hashlib.sha256(data).hexdigest()
+
+
 def _write_statistics(target: Target, existing: Existing, new: Sequence[AssembledShard]) -> str:
     """Write the statistics of old and new shards; returns their hash."""
     table: dict[str, dict[str, Mapping[str, Moments]]] = {}
     if existing.manifest is not None:
-        old = shard_statistics(target.dest, existing.manifest, target.latents)
+        old = shard_statistics(target.dest, existing.manifest, target.spaces)
         table = {split: dict(shards) for split, shards in old.items()}
     for shard in new:
         table.setdefault(shard.split, {})[shard.entry.name] = shard.moments
@@ -234,21 +168,21 @@ def _write_statistics(target: Target, existing: Existing, new: Sequence[Assemble
 
 
 def shard_statistics(
-    dest: Store, manifest: Manifest, load_latents: Callable[[], Latents]
+    dest: Store, manifest: Manifest, load_spaces: Callable[[], Spaces]
 ) -> dict[str, dict[str, dict[str, Moments]]]:
-    """Moments per split, shard and stream of a dataset.
+    """Moments per split, shard and stream of a dataset, in every space.
 
     From its statistics where they are the ones that were published, else from the shards.
     """
     if STATISTICS in dest.entries() and dest.sha256(STATISTICS) == manifest.files.get(STATISTICS):
         with contextlib.suppress(FormatError):  # derived again below
             return read_shard_statistics(dest)
-    latents = load_latents()
+    spaces = load_spaces()
     streams = stream_names(manifest.variants)
     table: dict[str, dict[str, dict[str, Moments]]] = {}
     for split, entries in manifest.splits.items():
         for entry in entries:
             with dest.local(entry.name) as path:
-                moments = shard_moments(path, streams, latents)
+                moments = shard_moments(path, streams, spaces)
             table.setdefault(split, {})[entry.name] = moments
     return table

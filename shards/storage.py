@@ -54,7 +54,7 @@ def _remote(kind: str, rest: str) -> Store:
     if scheme is None:
         raise ConfigError(
             f"{kind}:// is not supported",
-            hint="use a folder, file://, s3:// or gs://; https:// for sources only",
+            hint="use a folder, file://, s3:// or gs://; https:// for reading only",
         )
     if scheme.package and util.find_spec(scheme.package) is None:
         raise MissingExtraError(

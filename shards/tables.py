@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from shards.errors import FormatError
 from shards.storage import StoreLike, open_store
+from shards.tar import DIGEST_BYTES
 
 Status = Literal["ok", "skipped", "failed"]
 Row = Mapping[str, Any]
@@ -25,6 +26,7 @@ SAMPLES_SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("offset", pa.int64()),  # bytes from the start of the shard to the first header
         ("bytes", pa.int64()),  # headers and padding included
+        ("digest", pa.binary(DIGEST_BYTES)),  # of these bytes, see shards.tar.sample_digest
         ("start_frame", pa.int64()),  # in the track
         ("frames", pa.int32()),
         ("seconds", pa.float64()),
@@ -69,8 +71,10 @@ def write_table(dataset: StoreLike, name: str, table: pa.Table) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_arrow(dataset: StoreLike, name: str, schema: pa.Schema) -> pa.Table:
-    """A table with the columns of a schema.
+def read_arrow(
+    dataset: StoreLike, name: str, schema: pa.Schema, columns: Sequence[str] = ()
+) -> pa.Table:
+    """A table with the columns of a schema, or some of them.
 
     Raises:
         FormatError: the file is missing, damaged or has other columns.
@@ -79,26 +83,25 @@ def read_arrow(dataset: StoreLike, name: str, schema: pa.Schema) -> pa.Table:
     where = store.join(name)
     try:
         with store.local(name) as path:
-            table = pq.read_table(path)
+            missing = set(schema.names) - set(pq.read_schema(path).names)
+            table = None if missing else pq.read_table(path, columns=list(columns or schema.names))
     except (pa.ArrowException, OSError) as error:
         raise FormatError(
             f"{where}: expected a parquet table, found: {error}",
             hint="restore the file from a copy, or build the dataset anew with --rebuild",
         ) from error
-    missing = set(schema.names) - set(table.column_names)
-    if missing:
+    if table is None:
         raise FormatError(
-            f"{where}: expected columns {sorted(schema.names)}, missing {sorted(missing)}"
+            f"{where}: expected columns {sorted(schema.names)}, missing {sorted(missing)}",
+            hint="another release wrote it: build the dataset anew with --rebuild",
         )
-    return table.select(schema.names)
+    return table
 
 
 def read_table(
     dataset: StoreLike, name: str, schema: pa.Schema, columns: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Rows of a table, with some columns or all of them; see ``read_arrow``."""
-    table = read_arrow(dataset, name, schema)
-    rows: list[dict[str, Any]] = (table.select(list(columns)) if columns else table).to_pylist(
-        maps_as_pydicts="strict"
-    )
+    table = read_arrow(dataset, name, schema, columns)
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
     return rows

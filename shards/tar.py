@@ -6,6 +6,7 @@ Members are written by webdataset's own ``TarWriter`` with everything pinned tha
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from shards.errors import FormatError
 
 BLOCK: Final = tarfile.BLOCKSIZE
 END_OF_ARCHIVE: Final = b"\0" * (2 * BLOCK)
+DIGEST_BYTES: Final = 16
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -58,6 +60,14 @@ def tar_run(key: str, members: Mapping[str, bytes]) -> bytes:
     if any(run[size:]):  # a member took more headers than planned: a name longer than USTAR holds
         raise ValueError(f"members of {key!r} do not fit plain USTAR headers")
     return run[:size]
+
+
+def sample_digest(run: bytes | memoryview) -> bytes:
+    """What ``samples.parquet`` keeps of a sample's run: the first 16 bytes of its sha256.
+
+    It lets a reader that has fetched a stretch of a shard check the samples in it one by one.
+    """
+    return hashlib.sha256(run).digest()[:DIGEST_BYTES]
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, int, int, dict[str, bytes]]]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from shards.layout import LEDGER, SAMPLES, SPLITS, STATISTICS
+from shards.layout import LEDGER, SAMPLES, SILENCE, SPLITS, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.problems import Checked, Problem, guard
+from shards.silence import read_silence
 from shards.statistics import (
-    Latents,
     Moments,
+    Spaces,
     merge_all,
     read_shard_statistics,
     read_totals,
@@ -23,12 +24,12 @@ from shards.verify_shard import check_shard
 __all__ = ["Checked", "Problem", "verify"]
 
 
-def verify(dataset: StoreLike, latents: Latents | None) -> Iterator[Checked]:
+def verify(dataset: StoreLike, spaces: Spaces | None) -> Iterator[Checked]:
     """Check a dataset, one shard or file at a time; a remote shard is downloaded once.
 
     Args:
         dataset: its place.
-        latents: the codec's ``latents_array``; None leaves the statistics unchecked.
+        spaces: the codec's; None leaves the statistics unchecked.
 
     Raises:
         FormatError: there is no dataset.
@@ -46,19 +47,24 @@ def verify(dataset: StoreLike, latents: Latents | None) -> Iterator[Checked]:
     for split in SPLITS:
         for entry in manifest.splits.get(split, ()):
             checked, moments = check_shard(
-                store, manifest, entry, by_shard.get(entry.name, []), latents
+                store, manifest, entry, by_shard.get(entry.name, []), spaces
             )
             if moments is not None:
                 derived.setdefault(split, {})[entry.name] = moments
             yield checked
-    if latents is not None:
+    if spaces is not None:
         yield Checked("statistics", tuple(_check_statistics(store, derived)))
 
 
 def _check_files(
     store: Store, manifest: Manifest, by_shard: Mapping[str, Sequence[Any]]
 ) -> Iterator[Problem]:
+    silence = guard(SILENCE, lambda: read_silence(store, manifest))
+    if isinstance(silence, Problem):
+        yield silence
     for name, expected in sorted(manifest.files.items()):
+        if name == SILENCE:
+            continue
         try:
             found = store.sha256(name)
         except FileNotFoundError:

@@ -16,9 +16,9 @@ from shards.files import canonical_json, sha256_file
 from shards.layout import SAMPLES, stream_names
 from shards.manifest import Manifest, ShardEntry
 from shards.problems import Checked, Problem, guard
-from shards.statistics import Latents, Moments, shard_moments
+from shards.statistics import Moments, Spaces, shard_moments
 from shards.storage import Store
-from shards.tar import load_npy, read_samples
+from shards.tar import load_npy, read_samples, sample_digest
 
 
 def check_shard(
@@ -26,7 +26,7 @@ def check_shard(
     manifest: Manifest,
     entry: ShardEntry,
     rows: Sequence[Mapping[str, Any]],
-    latents: Latents | None,
+    spaces: Spaces | None,
 ) -> tuple[Checked, Mapping[str, Moments] | None]:
     """What is wrong with a shard, and its statistics if nothing is and they are asked for."""
     found = store.stat(entry.name)
@@ -39,8 +39,8 @@ def check_shard(
     moments = None
     with store.local(entry.name) as path:
         problems += _check_content(path, manifest, entry, rows)
-        if latents is not None and not problems:
-            moments = shard_moments(path, stream_names(manifest.variants), latents)
+        if spaces is not None and not problems:
+            moments = shard_moments(path, stream_names(manifest.variants), spaces)
     return Checked(entry.name, tuple(problems)), moments
 
 
@@ -60,6 +60,7 @@ def _check_content(
                 continue
             if (row["offset"], row["bytes"]) != (offset, size):
                 yield Problem(entry.name, f"sample {key} is not where {SAMPLES} says it is")
+            yield from _check_digest(path, entry, row, offset, size)
             yield from _check_sample(manifest, f"{entry.name} {key}", row, members)
             samples, frames = samples + 1, frames + row["frames"]
     except FormatError as error:
@@ -73,6 +74,18 @@ def _check_content(
             f"expected {entry.samples} samples and {entry.frames} frames, "
             f"found {samples} and {frames}",
         )
+
+
+def _check_digest(
+    path: Path, entry: ShardEntry, row: Mapping[str, Any], offset: int, size: int
+) -> Iterator[Problem]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        found = sample_digest(file.read(size)).hex()
+    expected = row["digest"].hex() if row["digest"] else "none"
+    if found != expected:
+        where = f"{entry.name} {row['key']}"
+        yield Problem(where, f"expected digest {expected}, found {found}")
 
 
 def _check_sample(

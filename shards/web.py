@@ -1,4 +1,4 @@
-"""A web server as a store: single files to be read."""
+"""A web server as a store: files that can be read but not listed."""
 
 from __future__ import annotations
 

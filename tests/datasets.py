@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from shards.envelope import BINS, COLUMNS, blocks_of
 from shards.files import canonical_json, sha256_file, sha256_tree
-from shards.layout import LEDGER, SAMPLES, STATISTICS, sample_key, shard_name
+from shards.layout import LEDGER, PROJECTED, SAMPLES, SILENCE, STATISTICS, sample_key, shard_name
 from shards.manifest import Manifest, ShardEntry
-from shards.statistics import shard_moments, write_statistics
+from shards.statistics import Spaces, shard_moments, write_statistics
 from shards.storage import LocalStore
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, arrow_table, write_table
-from shards.tar import END_OF_ARCHIVE, npy_bytes, tar_run
+from shards.tar import END_OF_ARCHIVE, npy_bytes, sample_digest, tar_run
 
 STREAMS = ("hr", "lr0")
 ROWS, FRAMES = 4, 100
@@ -35,8 +35,20 @@ def latents(stored: NDArray[Any]) -> NDArray[np.float32]:
     return stored.astype(np.float32)
 
 
-def write_dataset(folder: Path, samples: int = 3, shards: int = 2) -> Manifest:
+def projected(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Two numbers per frame."""
+    return latents(stored)[..., :2, :] * 2 + 1
+
+
+SPACES: Spaces = {"": latents}
+WITH_PROJECTIONS: Spaces = {"": latents, PROJECTED: projected}
+
+
+def write_dataset(
+    folder: Path, samples: int = 3, shards: int = 2, spaces: Spaces = SPACES
+) -> Manifest:
     """Write a dataset that ``verify`` finds nothing wrong with."""
+    codec = {**CONFIG["codec"], **({"projected_dim": 2} if PROJECTED in spaces else {})}
     entries, rows, ledger = [], [], []
     for number in range(shards):
         shard = shard_name("train", number)
@@ -56,11 +68,14 @@ def write_dataset(folder: Path, samples: int = 3, shards: int = 2) -> Manifest:
     store = LocalStore(folder)
     write_table(store, SAMPLES, arrow_table(rows, SAMPLES_SCHEMA))
     write_table(store, LEDGER, arrow_table(ledger, LEDGER_SCHEMA))
-    moments = {e.name: shard_moments(folder / e.name, STREAMS, latents) for e in entries}
-    write_statistics(folder / STATISTICS, {"train": moments}, {"codec": CONFIG["codec"]})
-    files = {name: sha256_file(folder / name) for name in (SAMPLES, LEDGER)}
+    store.write(SILENCE, npy_bytes(np.zeros((ROWS, 1), np.float16)))
+    moments = {e.name: shard_moments(folder / e.name, STREAMS, spaces) for e in entries}
+    write_statistics(folder / STATISTICS, {"train": moments}, {"codec": codec})
+    files = {name: sha256_file(folder / name) for name in (SAMPLES, LEDGER, SILENCE)}
     files[STATISTICS] = sha256_tree(folder / STATISTICS)
-    manifest = Manifest("f" * 64, CONFIG, {"train": tuple(entries)}, files, {"jatsr": "0"})
+    manifest = Manifest(
+        "f" * 64, {**CONFIG, "codec": codec}, {"train": tuple(entries)}, files, {"jatsr": "0"}
+    )
     manifest.write(folder)
     return manifest
 
@@ -83,9 +98,10 @@ def _sample(track: str, shard: str, offset: int) -> tuple[bytes, dict[str, Any]]
     run = tar_run(key, members)
     row = {
         "key": key, "track": track, "excerpt": 0, "split": "train", "shard": shard,
-        "offset": offset, "bytes": len(run), "start_frame": 0, "frames": FRAMES,
-        "seconds": FRAMES * 512 / 44100, "rolloff": [0.5, 0.3], "caption": "noise",
-        "caption_source": "measured", "tags": {}, "source": f"{track}.wav",
+        "offset": offset, "bytes": len(run), "digest": sample_digest(run),
+        "start_frame": 0, "frames": FRAMES, "seconds": FRAMES * 512 / 44100,
+        "rolloff": [0.5, 0.3], "caption": "noise", "caption_source": "measured", "tags": {},
+        "source": f"{track}.wav",
     }  # fmt: skip
     return run, row
 

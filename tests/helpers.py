@@ -77,4 +77,4 @@ def sample_bytes(dataset: Path) -> dict[str, dict[str, bytes]]:
 def problems(dataset: Store | Path | str) -> list[Problem]:
     """What ``verify`` finds wrong with a dataset of the embedded codec."""
     codec = load(resolve(CodecConfig(name="mdct")))
-    return [p for checked in verify(dataset, codec.latents_array) for p in checked.problems]
+    return [p for checked in verify(dataset, codec.spaces) for p in checked.problems]

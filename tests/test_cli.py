@@ -35,7 +35,7 @@ def test_help_is_quick_and_lists_the_verbs():
     began = time.perf_counter()
     done = jatsr("--help")
     assert time.perf_counter() - began < 1.5  # 0.5 s on a quiet machine; see benchmarks/
-    for verb in ("build", "verify", "info", "codec", "doctor"):
+    for verb in ("build", "verify", "info", "preview", "codec", "doctor"):
         assert verb in done.stdout
     loaded = subprocess.run(
         [sys.executable, "-c", "import cli, sys; print(sorted(sys.modules))"],
@@ -45,7 +45,7 @@ def test_help_is_quick_and_lists_the_verbs():
         assert f"'{heavy}'" not in loaded
 
 
-@pytest.mark.parametrize("verb", ["build", "verify", "info", "codec", "doctor"])
+@pytest.mark.parametrize("verb", ["build", "verify", "info", "preview", "codec", "doctor"])
 def test_every_verb_has_help(verb):
     done = jatsr(verb, "--help")
     assert done.returncode == 0

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shards.statistics import Spaces
+
 Side = Literal["start", "end"]
 
 
@@ -108,6 +110,15 @@ class Codec(Protocol):
         """
         ...
 
+    @property
+    def spaces(self) -> Spaces:
+        """What statistics are kept of: suffix of their name -> mapping of stored frames (CPU).
+
+        ``""`` is ``latents_array``. A codec whose latents are a linear function of fewer numbers
+        also has ``".projected"``: ``[..., stored_rows, T]`` -> float32 ``[..., projected_dim, T]``.
+        """
+        ...
+
     def latents(self, stored: Tensor) -> Tensor:
         """Latents on the device of ``stored``.
 
@@ -149,3 +160,15 @@ def encode(codec: Codec, wave: NDArray[np.float32]) -> NDArray[Any]:
         [codec.extend(head, "start"), padded, codec.extend(tail, "end")], axis=-1
     )
     return codec.encode_windows(extended)
+
+
+def encode_silence(codec: Codec) -> NDArray[Any]:
+    """What is stored of digital silence far from any sound: one frame, ``[stored_rows, 1]``.
+
+    The middle of an encode window of zeros; all frames there are the same. No zero is negative.
+    """
+    zeros = np.zeros((1, codec.window_frames * codec.hop), np.float32)
+    stored = codec.encode_windows(zeros)[0]
+    middle = stored.shape[-1] // 2
+    frame: NDArray[Any] = stored[:, middle : middle + 1] + codec.stored_dtype.type(0)
+    return frame

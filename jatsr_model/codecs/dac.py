@@ -20,9 +20,12 @@ from torch.nn import functional
 from jatsr_model.codecs.base import Side
 from jatsr_model.codecs.dac_encoder import FlatEncoder, compiled
 from jatsr_model.codecs.spec import CodecSpec
+from shards.layout import PROJECTED
 
 if TYPE_CHECKING:
     from transformers import DacModel
+
+    from shards.statistics import Spaces
 
 # What one frame depends on, rounded up to frames. Encoder: 3733 samples on each side (8 frames
 # are 4096); decoder: 10 latents. Tests compare windows with this context to whole signals.
@@ -126,10 +129,18 @@ class DacCodec:
             features = self._encoder(batch)
         return features[..., self.encode_context : self.window_frames - self.encode_context]
 
+    @property
+    def spaces(self) -> Spaces:
+        """Latents and projections."""
+        return {"": self.latents_array, PROJECTED: self.projected_array}
+
     def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Latents of codes on the CPU: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``."""
-        codes = torch.from_numpy(np.asarray(stored, np.int64))
-        return self.latents(codes).numpy()
+        return self.latents(_on_cpu(stored)).numpy()
+
+    def projected_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Projections of codes on the CPU: ``[..., 9, T]`` -> float32 ``[..., 72, T]``."""
+        return self.projected(_on_cpu(stored)).numpy()
 
     def latents(self, stored: Tensor) -> Tensor:
         """Latents on the device of ``stored``: ``[..., 9, T]`` -> float32 ``[..., 1024, T]``.
@@ -164,6 +175,10 @@ class DacCodec:
         with _exact_kernels():
             wave: Tensor = self.model.decoder(flat)
         return wave.reshape(*z.shape[:-2], -1)
+
+
+def _on_cpu(stored: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.asarray(stored, np.int64))
 
 
 def _exact_kernels() -> AbstractContextManager[Any]:

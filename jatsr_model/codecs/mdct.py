@@ -25,6 +25,8 @@ from jatsr_model.codecs.base import Side
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from shards.statistics import Spaces
+
 SAMPLE_RATE = 44_100
 HOP = 512
 HALF = HOP // 2
@@ -119,6 +121,11 @@ class MdctCodec:
     def latents_array(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """The stored values as float32 ``[..., 512, T]``."""
         return np.asarray(stored, np.float32)
+
+    @property
+    def spaces(self) -> Spaces:
+        """The latents alone."""
+        return {"": self.latents_array}
 
     def latents(self, stored: Tensor) -> Tensor:
         """The stored values as float32 ``[..., 512, T]``, on their device."""

@@ -45,6 +45,7 @@ class CodecSpec:
         sample_rate: Hz.
         hop: samples per frame.
         latent_dim: channels of z.
+        projected_dim: channels of the projections, of which z is a linear function; 0: none.
         stored_rows: rows of a stored array.
         stored_dtype: numpy name of its type.
         encode_context: frames discarded on both sides of an encode window.
@@ -62,6 +63,7 @@ class CodecSpec:
     sample_rate: int
     hop: int
     latent_dim: int
+    projected_dim: int
     stored_rows: int
     stored_dtype: str
     encode_context: int

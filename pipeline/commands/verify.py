@@ -27,7 +27,7 @@ def verify(dest: str, codec_weights: Path | None, no_statistics: bool, as_json: 
     again. Exits with 1 if anything is not as it should be.
     """
     from jatsr_model.codecs import load
-    from pipeline.codec_of import codec_of
+    from jatsr_model.codecs.of_dataset import codec_of
     from shards.manifest import read_manifest
     from shards.storage import open_store
     from shards.verify import Problem
@@ -35,11 +35,11 @@ def verify(dest: str, codec_weights: Path | None, no_statistics: bool, as_json: 
 
     store = open_store(dest)
     manifest = read_manifest(store)
-    latents = None if no_statistics else load(codec_of(manifest, codec_weights)).latents_array
+    spaces = None if no_statistics else load(codec_of(manifest, codec_weights)).spaces
     steps = len(manifest.shards) + (2 if no_statistics else 3)
     problems: list[Problem] = []
     done: list[str] = []
-    for checked in tqdm(check(store, latents), "verify", total=steps, disable=None, leave=False):
+    for checked in tqdm(check(store, spaces), "verify", total=steps, disable=None, leave=False):
         done.append(checked.name)
         problems += checked.problems
     samples = sum(entry.samples for entry in manifest.shards)

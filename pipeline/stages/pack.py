@@ -18,7 +18,7 @@ from pipeline.stages.describe import ExcerptDescription
 from shards.errors import TrackError, TrackSkipped
 from shards.files import canonical_json, machine_errors
 from shards.layout import FORMAT_VERSION, sample_key, stream_names
-from shards.tar import npy_bytes, tar_run
+from shards.tar import npy_bytes, sample_digest, tar_run
 
 
 class FrameQueue:
@@ -159,6 +159,7 @@ class Pack:
                 "excerpt": index,
                 "offset": track.writer.append(run),
                 "bytes": len(run),
+                "digest": sample_digest(run),
                 "start_frame": start,
                 "frames": frames,
                 "seconds": samples / rate,

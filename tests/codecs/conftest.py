@@ -66,7 +66,9 @@ def tiny_config() -> DacConfig:
 def tiny_spec() -> CodecSpec:
     """The untrained codec's spec, its numbers those of ``tiny_config``."""
     full = resolve(CodecConfig(name="dac-44khz-untrained", device="cpu", compile=False))
-    return replace(full, latent_dim=64, stored_rows=4, window_frames=20, batch_size=3)
+    return replace(
+        full, latent_dim=64, projected_dim=32, stored_rows=4, window_frames=20, batch_size=3
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import torch
 
 from jatsr_model.codecs import encode, frames_of
 from jatsr_model.codecs.chunked import decode_chunked
+from shards.statistics import shard_moments
+from shards.tar import END_OF_ARCHIVE, npy_bytes, tar_run
 
 HOP = 512
 # float32 sums of a few thousand products, in another order; relative to the largest value.
@@ -110,6 +112,27 @@ def test_latents_equal_the_networks_own(codec: Any, music: Any) -> None:
     assert np.array_equal(codec.latents_array(codes), codec.latents(stored).numpy())
     assert torch.equal(codec.projected(stored), vectors)
     assert torch.equal(codec.latents(torch.from_numpy(codes)), codec.latents(stored))
+
+
+def test_statistics_are_of_latents_and_projections(codec: Any, tmp_path: Any) -> None:
+    """Against codebook vectors looked up one by one."""
+    codes = np.random.default_rng(0).integers(0, 64, (3, 1, 4, 11)).astype(np.uint16)
+    runs = [tar_run(f"t_{k}", {"hr.npy": npy_bytes(part)}) for k, part in enumerate(codes)]
+    (tmp_path / "x.tar").write_bytes(b"".join(runs) + END_OF_ARCHIVE)
+    found = shard_moments(tmp_path / "x.tar", ["hr"], codec.spaces)
+    assert found.keys() == {"hr", "hr.projected"}
+    books = [q.codebook.weight.detach().numpy() for q in codec.model.quantizer.quantizers]
+    flat = np.concatenate(codes[:, 0], axis=1)  # [books, frames]
+    vectors = [np.concatenate([books[b][code] for b, code in enumerate(frame)]) for frame in flat.T]
+    table = np.array(vectors, np.float64)
+    moments = found["hr.projected"]
+    assert moments.n == 33
+    assert moments.mean.shape == (32,)
+    np.testing.assert_allclose(moments.mean, table.mean(axis=0), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(moments.variance, table.var(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(moments.min, table.min(axis=0))
+    np.testing.assert_array_equal(moments.max, table.max(axis=0))
+    assert found["hr"].mean.shape == (64,)
 
 
 def test_latents_equal_what_encoding_quantised_to(codec: Any, music: Any) -> None:

@@ -70,6 +70,7 @@ def test_dac_is_what_its_spec_says() -> None:
     spec, shape = resolve(UNTRAINED), config_44khz()
     assert (shape.sampling_rate, shape.hop_length) == (spec.sample_rate, spec.hop)
     assert (shape.hidden_size, shape.n_codebooks) == (spec.latent_dim, spec.stored_rows)
+    assert spec.projected_dim == shape.n_codebooks * shape.codebook_dim
     assert (spec.encode_context, spec.decode_context) == (ENCODE_CONTEXT, DECODE_CONTEXT)
     assert np.iinfo(spec.stored_dtype).max >= shape.codebook_size - 1
     with torch.device("meta"):

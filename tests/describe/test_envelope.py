@@ -11,6 +11,7 @@ from scipy import signal
 
 from pipeline.stages.describe import Describer
 from pipeline.stages.stft import MagnitudeStft
+from shards.crop_rolloff import crop_rolloff
 from shards.envelope import (
     BANDS,
     BINS,
@@ -20,7 +21,6 @@ from shards.envelope import (
     ORIGIN_DB,
     STEP_DB,
     blocks_of,
-    crop_rolloff,
     dequantise,
     encode_bands,
     quantise,

@@ -27,17 +27,18 @@ def mdct():
     return load(resolve(CodecConfig(name="mdct")))
 
 
-def problems(dataset, latents):
-    return [p for checked in verify(dataset, latents) for p in checked.problems]
+def problems(dataset, spaces):
+    return [p for checked in verify(dataset, spaces) for p in checked.problems]
 
 
 def test_a_build_is_complete_and_verifies(album, build, tmp_path, mdct):
     outcome = build(album, tmp_path / "out", val_fraction=0.3)
     assert outcome.changed
     assert dict(outcome.tally.results) == {"ok": 9}
-    assert problems(tmp_path / "out", mdct.latents_array) == []
+    assert problems(tmp_path / "out", mdct.spaces) == []
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "dataset.json", "ledger.parquet", "samples.parquet", "stats.zarr", "train", "val",
+        "dataset.json", "ledger.parquet", "samples.parquet", "silence.npy", "stats.zarr",
+        "train", "val",
     ]  # fmt: skip
     ledger = read_table(tmp_path / "out", LEDGER, LEDGER_SCHEMA)
     assert sum(row["excerpts"] for row in ledger) == len(sample_bytes(tmp_path / "out"))
@@ -162,7 +163,7 @@ def test_every_degradation_and_caption_source_in_one_build(build, tmp_path, mdct
     ]  # fmt: skip
     assert sample.metadata["lr"][1] != sample.metadata["lr"][2]
     assert (sample.caption, sample.metadata["caption_source"]) == ("A made-up piece.", "sidecar")
-    assert problems(tmp_path / "out", mdct.latents_array) == []
+    assert problems(tmp_path / "out", mdct.spaces) == []
 
 
 def test_a_file_changed_during_the_build_fails_alone(build, tmp_path, monkeypatch):

@@ -16,6 +16,9 @@ from jatsr_data import open_samples
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
 from pipeline.stages import source
 from pipeline.stages.encode import Windower
+from shards.manifest import read_manifest
+from shards.silence import read_silence
+from shards.statistics import read_totals
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +146,10 @@ def test_a_build_with_the_dac_network(build, tmp_path):
         assert sample.streams["hr"].dtype == np.uint16
         assert sample.streams["hr"].max() < 1024
     assert samples[0].streams["hr"].nbytes < sample.frames * 9 * 2 * 4
-    from shards.manifest import read_manifest
-
-    assert read_manifest(tmp_path / "out").codec["untrained"]
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.codec["untrained"]
+    silence = read_silence(tmp_path / "out", manifest)
+    assert (silence.dtype, silence.shape) == (np.uint16, (9, 1))
+    channels = {k: len(m.mean) for k, m in read_totals(tmp_path / "out", "train").items()}
+    assert channels == {"hr": 1024, "lr0": 1024, "hr.projected": 72, "lr0.projected": 72}
     assert os.listdir(tmp_path / "out").count(".jatsr") == 0

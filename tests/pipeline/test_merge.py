@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from functools import partial
@@ -16,8 +17,9 @@ from jatsr_model.codecs import CodecConfig, load, resolve
 from pipeline import merge as merge_module
 from pipeline.merge import Merge
 from shards.errors import ConfigError, FormatError
-from shards.layout import LEDGER, SAMPLES
+from shards.layout import LEDGER, SAMPLES, SILENCE
 from shards.manifest import read_manifest
+from shards.silence import read_silence
 from shards.statistics import Moments, merge_all, read_totals
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 from shards.tar import load_npy, read_samples
@@ -79,6 +81,18 @@ def test_shards_without_duplicates_are_taken_over_as_they_are(halves, tmp_path):
     merge(*halves, to=tmp_path / "C")
     taken = set(shard_bytes(tmp_path / "C").values())
     assert set(shard_bytes(halves[0]).values()) <= taken
+
+
+def test_digests_and_silence_are_taken_over(halves, tmp_path):
+    merge(*halves, to=tmp_path / "C")
+    rows = read_table(tmp_path / "C", SAMPLES, SAMPLES_SCHEMA)
+    for row in rows:
+        run = (tmp_path / "C" / row["shard"]).read_bytes()[row["offset"] :][: row["bytes"]]
+        assert row["digest"] == hashlib.sha256(run).digest()[:16]
+    assert len({row["digest"] for row in rows}) == len(rows)
+    silence = (tmp_path / "C" / SILENCE).read_bytes()
+    assert silence == (halves[0] / SILENCE).read_bytes() == (halves[1] / SILENCE).read_bytes()
+    assert read_silence(tmp_path / "C", read_manifest(tmp_path / "C")).shape == (512, 1)
 
 
 def test_merging_a_dataset_with_itself_gives_it_back(halves, tmp_path):

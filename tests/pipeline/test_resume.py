@@ -15,7 +15,7 @@ from pipeline import build as build_module
 from pipeline.parts import PartStore, RunWriter
 from shards import local, statistics
 from shards.errors import ConfigError, EnvironmentFailure, FormatError
-from shards.layout import LEDGER, SAMPLES, STATISTICS
+from shards.layout import LEDGER, SAMPLES, SILENCE, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.statistics import read_totals
 from shards.storage import LocalStore
@@ -40,6 +40,7 @@ BLOWS = [
     (assemble, "shard_moments", 0),
     (LocalStore, "move", 0),
     (local.os, "replace", 20),
+    (publish, "_write_silence", 0),
     (publish, "_samples", 0),
     (publish, "write_statistics", 0),
     (publish, "sha256_tree", 0),
@@ -87,7 +88,7 @@ def test_killed_anywhere_and_resumed_equals_uninterrupted(
     assert shard_bytes(out) == reference
     assert not (out / ".jatsr").exists()
     codec = load(resolve(CodecConfig(name="mdct")))
-    assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
+    assert not [p for c in verify(out, codec.spaces) for p in c.problems]
     if place is PartStore and passes == 4:
         assert outcome.tally.resumed >= 4
 
@@ -190,7 +191,7 @@ def test_files_that_vanish_stay_in_the_dataset_and_the_ledger(album, build, tmp_
     rows = {row["source"]: row for row in read_table(out, LEDGER, LEDGER_SCHEMA)}
     assert rows[str(gone)]["reason"] is None
     codec = load(resolve(CodecConfig(name="mdct")))
-    assert not [p for c in verify(out, codec.latents_array) for p in c.problems]
+    assert not [p for c in verify(out, codec.spaces) for p in c.problems]
 
 
 def test_statistics_lost_in_an_interrupted_update_are_derived_again(build, tmp_path):
@@ -264,8 +265,20 @@ def test_two_builds_at_once_are_refused(build, tmp_path):
         build(tmp_path / "in", tmp_path / "out")
 
 
-@pytest.mark.parametrize("damage", ["no statistics", "damaged statistics", "orphan", "old ledger"])
-def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "asks_codec"),
+    [
+        ("no statistics", True),
+        ("damaged statistics", True),
+        ("no silence", True),
+        ("damaged silence", True),
+        ("orphan", False),
+        ("old ledger", False),
+    ],
+)
+def test_running_again_mends_what_an_interrupted_update_left(
+    build, tmp_path, monkeypatch, damage, asks_codec
+):
     out = tmp_path / "out"
     write_music(tmp_path / "in" / "a.wav", 1.0)
     build(tmp_path / "in", out, val_fraction=0.0)
@@ -273,6 +286,10 @@ def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, da
         shutil.rmtree(out / STATISTICS)
     elif damage == "damaged statistics":
         next((out / STATISTICS).rglob("zarr.json")).write_bytes(b"{")
+    elif damage == "no silence":
+        (out / SILENCE).unlink()
+    elif damage == "damaged silence":
+        (out / SILENCE).write_bytes((out / SILENCE).read_bytes()[:-1] + b"x")
     elif damage == "orphan":
         shutil.copy(out / "train" / "000000.tar", out / "train" / "000001.tar")
     else:
@@ -282,7 +299,10 @@ def test_running_again_mends_what_an_interrupted_update_left(build, tmp_path, da
         row = {**rows[0], "status": "skipped", "source": "/x", "track": None}
         write_table(out, "ledger.parquet", arrow_table([*rows, row], LEDGER_SCHEMA))
     assert problems(out)
+    real, loaded = build_module.load, []
+    monkeypatch.setattr(build_module, "load", lambda spec: loaded.append(spec) or real(spec))
     build(tmp_path / "in", out, val_fraction=0.0)
+    assert bool(loaded) == asks_codec
     assert not problems(out)
     assert not build(tmp_path / "in", out, val_fraction=0.0).changed
 

@@ -9,14 +9,15 @@ import uuid
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from datasets import FRAMES, STREAMS, latents, write_dataset
+from datasets import FRAMES, SPACES, STREAMS, WITH_PROJECTIONS, write_dataset
 
 from jatsr_data import open_samples
 from pipeline.commands.info import info
 from pipeline.commands.verify import verify as verify_command
 from shards.errors import FormatError
-from shards.layout import LEDGER, MANIFEST, SAMPLES, STATISTICS
+from shards.layout import LEDGER, MANIFEST, SAMPLES, SILENCE, STATISTICS
 from shards.manifest import read_manifest
+from shards.silence import read_silence
 from shards.statistics import read_shard_statistics, read_totals
 from shards.storage import LocalStore, Store, open_store
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
@@ -39,7 +40,7 @@ def remote(folder, bucket, object_storage) -> Store:
     return store
 
 
-def problems(dataset, using=latents):
+def problems(dataset, using=SPACES):
     return [p for checked in verify(dataset, using) for p in checked.problems]
 
 
@@ -55,6 +56,8 @@ def test_what_is_read_is_the_same(folder, remote):
         assert {s: m.n for s, m in streams.items()} == dict.fromkeys(STREAMS, 3 * FRAMES)
         assert all(there["train"][name][s].same_as(m, relative=0) for s, m in streams.items())
     assert remote.sha256(STATISTICS) == read_manifest(folder).files[STATISTICS]
+    frame = read_silence(remote, read_manifest(remote))
+    np.testing.assert_array_equal(frame, read_silence(folder, read_manifest(folder)))
 
 
 def test_totals_come_without_what_they_are_made_of(folder, remote, object_storage):
@@ -66,6 +69,24 @@ def test_totals_come_without_what_they_are_made_of(folder, remote, object_storag
     assert read
     assert not [path for path in read if "/shards/" in path]
     assert read_totals(remote, "val") == read_totals(folder, "val") == {}
+
+
+def test_totals_come_from_a_web_server(bucket, object_storage, tmp_path):
+    """Which cannot be listed; with the projections of a codec that has them."""
+    write_dataset(tmp_path, spaces=WITH_PROJECTIONS)
+    open_store(bucket).child("set").put_tree(tmp_path, "")
+    object_storage.proxy.requests.clear()
+    server = object_storage.proxy.url.replace("://", "://me:hunter2@")
+    web = f"{server}/{bucket.removeprefix('s3://')}/set"
+    there, here = read_totals(web, "train"), read_totals(tmp_path, "train")
+    assert there.keys() == here.keys() == {"hr", "lr0", "hr.projected", "lr0.projected"}
+    assert all(there[name].same_as(here[name], relative=0) for name in here)
+    assert read_totals(web, "val") == {}
+    paths = [request.path for request in object_storage.proxy.requests]
+    assert not [path for path in paths if "/shards/" in path or "list-type" in path]
+    open_store(bucket).remove([f"set/{STATISTICS}/train/hr.projected/min/c/0"])
+    with pytest.raises(FormatError, match="expected the statistics"):
+        read_totals(web, "train")
 
 
 def test_samples_are_fetched_one_by_one(folder, remote, object_storage):
@@ -101,6 +122,8 @@ DAMAGE = {
     "statistics changed": (f"{STATISTICS}/zarr.json", lambda data: data + b"\n"),
     "statistics damaged": (f"{STATISTICS}/train/hr/mean/c/0", lambda _: b"?"),
     "statistics gone": (f"{STATISTICS}/zarr.json", None),
+    "silence changed": (SILENCE, lambda data: data[:-1] + b"x"),
+    "silence gone": (SILENCE, None),
 }
 
 
@@ -124,7 +147,7 @@ def test_no_dataset_there(bucket, tmp_path):
     for place in (bucket, f"{bucket}/x", tmp_path, tmp_path / "nothing", tmp_path / "file"):
         with pytest.raises(FormatError, match=r"expected a dataset, found no dataset\.json"):
             read_manifest(place)
-        with pytest.raises(FormatError, match="expected the statistics"):
+        with pytest.raises(FormatError, match=r"expected (the statistics of )?a dataset, found n"):
             read_totals(place, "train")
         with pytest.raises(FormatError, match="expected a parquet table"):
             read_table(place, SAMPLES, SAMPLES_SCHEMA)

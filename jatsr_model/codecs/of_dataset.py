@@ -13,8 +13,12 @@ from shards.manifest import Manifest
 
 
 def on_cpu(codec: CodecSpec) -> CodecSpec:
-    """For statistics, which do not depend on the device, on a machine that may have no other."""
-    return replace(codec, device="cpu", compile=False)
+    """For latents of stored frames and a frame of silence, on a machine that may have no other.
+
+    A window of silence needs one frame and its context, and costs a second at most.
+    """
+    window = 2 * codec.encode_context + 1
+    return replace(codec, device="cpu", compile=False, batch_size=1, window_frames=window)
 
 
 def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
@@ -28,7 +32,12 @@ def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
         ConfigError: no weights, or other ones than the dataset was made with.
     """
     wanted: Mapping[str, Any] = manifest.codec
-    spec = resolve(CodecConfig(name=wanted["name"], weights=weights, device="cpu", compile=False))
+    precision = wanted.get("numerics", {}).get("precision", "fp32")
+    spec = resolve(
+        CodecConfig(
+            name=wanted["name"], weights=weights, device="cpu", precision=precision, compile=False
+        )
+    )
     found, expected = (identity.get("weights_sha256") for identity in (spec.identity, wanted))
     if found != expected:
         raise ConfigError(
@@ -36,4 +45,4 @@ def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
             f"found {found} in {spec.weights}",
             hint="give the file it was made with: --codec-weights PATH",
         )
-    return spec
+    return on_cpu(spec)

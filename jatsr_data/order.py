@@ -1,0 +1,188 @@
+"""The order of an epoch: a pure function of seed and epoch, of which a world only takes slices.
+
+The excerpts are dealt, once and for all epochs, into a fixed number of lanes of nearly equal
+length, each a run of the dataset. Position p of an epoch is entry ``p // lanes`` of lane
+``p % lanes``; so whoever takes every n-th position, n a divisor of the number of lanes, always
+reads the same lanes and no others. Inside a lane the order goes through blocks (runs of samples
+that are fetched together) in a new permutation each epoch, and mixes the crops of ``window``
+neighbouring blocks of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jatsr_data.crops import CropRule, Crops
+from jatsr_data.draws import draws, uniform
+from jatsr_data.mixture import Repeats
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Deal:
+    """How excerpts are dealt into lanes, and lanes into blocks.
+
+    Attributes:
+        lanes: their number.
+        lane: int64 of each excerpt, never falling.
+        block: int64 of each excerpt, never falling, from 0.
+    """
+
+    lanes: int
+    lane: Ints
+    block: Ints
+
+    @staticmethod
+    def of(
+        shard: NDArray[Any],
+        offset: Ints,
+        size: Ints,
+        weight: NDArray[np.float64],
+        lanes: int,
+        block_bytes: int,
+    ) -> Deal:
+        """Deal excerpts that are sorted by shard and offset.
+
+        Args:
+            shard: number of each excerpt's shard.
+            offset: first byte in the shard.
+            size: bytes.
+            weight: what each adds to the length of its lane.
+            lanes: their number.
+            block_bytes: a block begins no excerpt beyond so many bytes.
+        """
+        middle = np.cumsum(weight) - weight / 2
+        total = float(weight.sum()) or 1.0
+        lane = np.minimum((middle / total * lanes).astype(np.int64), lanes - 1)
+        breaks = np.ones(len(shard), bool)
+        breaks[1:] = (np.diff(shard) != 0) | (np.diff(lane) != 0)
+        breaks[1:] |= offset[1:] != offset[:-1] + size[:-1]
+        run = np.cumsum(breaks) - 1
+        within = offset - offset[np.flatnonzero(breaks)][run]
+        breaks[1:] |= np.diff(within // block_bytes) > 0
+        return Deal(lanes, lane, np.cumsum(breaks) - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """The order of one epoch.
+
+    Attributes:
+        deal: lanes and blocks.
+        rule: how excerpts are cut.
+        ids: uint64, what identifies each excerpt in draws.
+        frames: of each excerpt.
+        repeats: which excerpts take part, and how often.
+        seed: of the order.
+        number: of the epoch.
+        window: how many blocks of a lane are mixed.
+    """
+
+    deal: Deal
+    rule: CropRule
+    ids: NDArray[np.uint64]
+    frames: NDArray[Any]
+    repeats: Repeats
+    seed: int
+    number: int
+    window: int
+
+    @cached_property
+    def _entries(self) -> tuple[Ints, Ints]:
+        """Excerpts in dataset order, as often as they are taken: which, and which time."""
+        return self.repeats.draw(self.seed, self.number, self.ids)
+
+    @cached_property
+    def _phases(self) -> Ints:
+        sample, copy = self._entries
+        return self.rule.phases(self.seed, self.number, self.ids[sample], self.frames[sample], copy)
+
+    @cached_property
+    def _ends(self) -> Ints:
+        """Number of the first crop after each entry's."""
+        return np.cumsum(self.rule.counts(self.frames[self._entries[0]], self._phases))
+
+    def __len__(self) -> int:
+        """Crops of the epoch."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def lane(self, lane: int) -> Crops:
+        """The crops of a lane in order: ``len(self) // lanes`` of them, or one more."""
+        return self._crops(self._shuffled(self._numbers(lane)))
+
+    def part(self, part: int, parts: int) -> Crops:
+        """The crops at positions ``part``, ``part + parts``, ... of the epoch.
+
+        Args:
+            part: in ``[0, parts)``.
+            parts: a divisor of the number of lanes.
+        """
+        lanes = [self.lane(lane) for lane in range(part, self.deal.lanes, parts)]
+        columns = [
+            _interleaved([getattr(crops, name) for crops in lanes])
+            for name in ("sample", "start", "variant")
+        ]
+        return Crops(*columns)
+
+    @cached_property
+    def _bounds(self) -> Ints:
+        """Where the crops of each lane begin, before they are levelled: ``[lanes + 1]``."""
+        lane = self.deal.lane[self._entries[0]]
+        first_entry = np.searchsorted(lane, np.arange(self.deal.lanes + 1))
+        return np.concatenate([[0], self._ends])[first_entry]
+
+    def _numbers(self, lane: int) -> Ints:
+        """The crops of a lane, numbered through the dataset, after levelling.
+
+        How many crops excerpts have changes a little with their phases. What a lane has too many
+        is given, from its end, to those that have too few.
+        """
+        length = np.diff(self._bounds)
+        lanes = self.deal.lanes
+        target = len(self) // lanes + (np.arange(lanes) < len(self) % lanes)
+        own = np.arange(self._bounds[lane], self._bounds[lane] + min(length[lane], target[lane]))
+        missing = np.maximum(target - length, 0)
+        if not missing[lane]:
+            return own
+        pool = np.concatenate(
+            [np.arange(self._bounds[i] + target[i], self._bounds[i + 1]) for i in range(lanes)]
+        )
+        before = int(missing[:lane].sum())
+        return np.concatenate([own, pool[before : before + missing[lane]]])
+
+    def _shuffled(self, numbers: Ints) -> Ints:
+        """Put crops into order: blocks by a draw, then crops over the window after their block."""
+        if not self.rule.shuffle:
+            return numbers
+        entry = np.searchsorted(self._ends, numbers, side="right")
+        blocks, block = np.unique(self.deal.block[self._entries[0][entry]], return_inverse=True)
+        rank = np.empty(len(blocks), np.int64)
+        rank[np.argsort(draws(self.seed, self.number, "block", blocks), kind="stable")] = np.arange(
+            len(blocks)
+        )
+        ahead = uniform(draws(self.seed, self.number, "place", numbers)) * self.window
+        return numbers[np.argsort(rank[block] + ahead, kind="stable")]
+
+    def _crops(self, numbers: Ints) -> Crops:
+        sample, copy = self._entries
+        entry = np.searchsorted(self._ends, numbers, side="right")
+        place = numbers - np.concatenate([[0], self._ends])[entry]
+        chosen = sample[entry]
+        starts, variants = self.rule.cut(
+            self.seed, self.number, self.ids[chosen], copy[entry], self._phases[entry], place
+        )
+        return Crops(chosen, starts, variants)
+
+
+def _interleaved(columns: list[Ints]) -> Ints:
+    """First elements, then second ones, ...; later columns may be one shorter."""
+    merged = np.empty(sum(map(len, columns)), np.int64)
+    for place, column in enumerate(columns):
+        merged[place :: len(columns)] = column
+    return merged

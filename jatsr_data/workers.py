@@ -1,0 +1,199 @@
+"""Processes that read for a loader, each at the end of a pipe of its own.
+
+They share nothing, no lock and no queue: so whatever kills one of them, the loader finds the end of
+a pipe and says so, and nothing waits for ever. Frames go through the pipe as they lie in memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jatsr_data.batch import Part
+from jatsr_data.parts import PartReader, Request
+from shards.errors import EnvironmentFailure, JatsrError
+
+_PATIENCE = 2.0  # seconds after which a worker looks whether its loader is still there
+
+
+class Inline:
+    """Reads in this process, when it is asked for the answer.
+
+    Args:
+        reader: answers requests.
+    """
+
+    def __init__(self, reader: PartReader) -> None:
+        self._reader = reader
+        self._asked: list[Request] = []
+
+    def ask(self, worker: int, request: Request) -> None:
+        """See ``Workers``."""
+        del worker
+        self._asked.append(request)
+
+    def answer(self, worker: int) -> Part:
+        """See ``Workers``."""
+        del worker
+        return self._reader.read(self._asked.pop(0))
+
+    def forget(self) -> None:
+        """See ``Workers``."""
+        self._asked.clear()
+
+    def close(self) -> None:
+        """See ``Workers``."""
+        self._reader.close()
+
+
+class Workers:
+    """Processes that answer requests, each in the order in which it was asked.
+
+    Args:
+        reader: answers requests; every process gets a copy.
+        count: of processes.
+        start_method: "fork", "spawn", "forkserver"; None for the system's.
+    """
+
+    def __init__(self, reader: PartReader, count: int, start_method: str | None) -> None:
+        context: Any = multiprocessing.get_context(start_method)
+        self._name = reader.name
+        self._pipes: list[Connection] = []
+        self._processes: list[BaseProcess] = []
+        self._asked = [0] * count
+        self.close = weakref.finalize(self, _end, self._processes, self._pipes)
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            job = (theirs, reader, os.getpid())
+            process = context.Process(target=_serve, args=job, daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def ask(self, worker: int, request: Request) -> None:
+        """Ask a worker for something; it is read while others wait."""
+        try:
+            self._pipes[worker].send(request)
+        except OSError as error:
+            raise self._dead(worker) from error
+        self._asked[worker] += 1
+
+    def answer(self, worker: int) -> Part:
+        """The answer to the first request that has none.
+
+        Raises:
+            JatsrError: what went wrong while it was read.
+            EnvironmentFailure: the worker was killed.
+        """
+        pipe = self._pipes[worker]
+        try:
+            found = pipe.recv()
+            if isinstance(found, _Header):
+                stored = np.empty(found.shape, found.dtype)
+                _receive(pipe.fileno(), _bytes(stored))
+                found = replace(found.part, stored=torch.from_numpy(stored))
+        except (EOFError, OSError) as error:
+            raise self._dead(worker) from error
+        self._asked[worker] -= 1
+        if isinstance(found, Part):
+            return found
+        try:
+            raise found
+        finally:
+            del found  # else the error and this frame would keep each other alive
+
+    def forget(self) -> None:
+        """Drop the answers to all requests that have none."""
+        for worker, count in enumerate(self._asked):
+            for _ in range(count):
+                try:
+                    self.answer(worker)
+                except EnvironmentFailure:
+                    raise
+                except JatsrError:  # of a batch that nobody wants any more
+                    continue
+
+    def _dead(self, worker: int) -> EnvironmentFailure:
+        process = self._processes[worker]
+        process.join(_PATIENCE)
+        return EnvironmentFailure(
+            f"a process that reads {self._name} has died: {_reason(process.exitcode)}",
+            hint="out of memory is the usual reason: lower num_workers, then resume",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Header:
+    """What comes before the frames of a part."""
+
+    part: Part
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def _serve(pipe: Connection, reader: PartReader, parent: int) -> None:
+    """Answer until the loader is closed or its process has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loader's to handle
+    torch.set_num_threads(1)
+    try:
+        while True:
+            while not pipe.poll(_PATIENCE):
+                if os.getppid() != parent:
+                    return
+            request = pipe.recv()
+            try:
+                part = reader.read(request)
+            except JatsrError as error:
+                pipe.send(error)
+                continue
+            stored = part.stored.numpy()
+            part = replace(part, stored=torch.empty(0))
+            pipe.send(_Header(part, stored.shape, stored.dtype.str))
+            _send(pipe.fileno(), _bytes(stored))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the loader has gone
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    """An array in C order, as it lies in memory."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _send(handle: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _receive(handle: int, data: memoryview) -> None:
+    while data:
+        count = os.readv(handle, [data])
+        if not count:
+            raise EOFError
+        data = data[count:]
+
+
+def _end(processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> None:
+    """Kill the processes: they hold nothing that has to be put in order."""
+    for process in processes:
+        process.kill()
+    for process, pipe in zip(processes, pipes, strict=False):
+        pipe.close()
+        process.join()
+
+
+def _reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}; it may have said more above"

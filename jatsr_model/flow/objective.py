@@ -1,0 +1,137 @@
+"""One training or validation evaluation: draw, interpolate, predict, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from jatsr_model.dit.conditions import Conditions
+from jatsr_model.flow.path import Prediction, interpolate, target, to_data
+from jatsr_model.flow.times import TimeLaw, sample
+from jatsr_model.losses import Guess, LossSum
+
+
+class Network(Protocol):
+    """As ``DiT.forward``."""
+
+    def __call__(
+        self, noisy: Tensor, t: Tensor, given: Conditions, lengths: Tensor | None = None, /
+    ) -> Tensor:
+        """Predict."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """Data of a batch.
+
+    Args:
+        data: ``[B, C, T]``, normalised.
+        lengths: int64 ``[B]``, where samples end before T.
+        low: low-res latents in the units of the data, for consistency; see ``Guess``.
+        cutoff: ``[B]``; see ``Guess``.
+    """
+
+    data: Tensor
+    lengths: Tensor | None = None
+    low: Tensor | None = None
+    cutoff: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What came of it.
+
+    Args:
+        loss: what is minimised.
+        terms: ``[B]`` by name, gated, not weighted.
+        t: ``[B]``.
+        output: of the network.
+        guess: what the losses saw.
+    """
+
+    loss: Tensor
+    terms: Mapping[str, Tensor]
+    t: Tensor
+    output: Tensor
+    guess: Guess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a network is trained for.
+
+    Args:
+        prediction: ``x`` or ``v``.
+        times: law of t.
+        losses: and their weights.
+        condition_dropout: probability of leaving out a condition of a sample.
+        condition_noise: standard deviation of the noise on the normalised low-res latents.
+    """
+
+    prediction: Prediction
+    times: TimeLaw
+    losses: LossSum
+    condition_dropout: float = 0.1
+    condition_noise: float = 0.0
+
+    def draw(
+        self, truth: Truth, given: Conditions, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Conditions]:
+        """Noise, times and conditions of one training step.
+
+        Noise on conditions comes before they are left out, so that null stays null.
+
+        Args:
+            truth: the batch.
+            given: its conditions.
+            generator: on the device of the data; the only source of chance.
+        """
+        data = truth.data
+        noise = torch.randn(data.shape, generator=generator, device=data.device, dtype=data.dtype)
+        t = sample(self.times, data.shape[0], generator)
+        if self.condition_noise:
+            given = given.with_noise(self.condition_noise, generator)
+        if self.condition_dropout:
+            given = given.dropped(self.condition_dropout, generator)
+        return noise, t, given
+
+    def evaluate(
+        self, network: Network, truth: Truth, given: Conditions, noise: Tensor, t: Tensor
+    ) -> Step:
+        """Losses at given noises and times, as validation needs them.
+
+        Args:
+            network: predicts ``prediction``.
+            truth: the batch.
+            given: its conditions, dropped and noisy if they should be.
+            noise: ``[B, C, T]``.
+            t: float32 ``[B]``.
+        """
+        z = interpolate(noise, truth.data, t)
+        output = network(z, t, given, truth.lengths)
+        guess = Guess(
+            output=output,
+            target=target(self.prediction, noise, truth.data),
+            data_hat=to_data(self.prediction, output, z, t),
+            data=truth.data,
+            low=truth.low,
+            cutoff=truth.cutoff,
+        )
+        terms = self.losses.terms(guess, t, truth.lengths)
+        return Step(loss=self.losses.total(terms), terms=terms, t=t, output=output, guess=guess)
+
+    def step(
+        self, network: Network, truth: Truth, given: Conditions, generator: torch.Generator
+    ) -> Step:
+        """Draw and evaluate: one training step up to the loss."""
+        noise, t, given = self.draw(truth, given, generator)
+        return self.evaluate(network, truth, given, noise, t)
+
+    def without_dropout(self) -> Objective:
+        """The same, with all conditions as they are given."""
+        return replace(self, condition_dropout=0.0, condition_noise=0.0)

@@ -1,0 +1,163 @@
+"""The single losses; each maps a batch to one value per sample, zero where the guess is right.
+
+All but Charbonnier are means of squares (the original takes absolute values): then the gradient of
+a term stays in proportion to that of MSE however small the error gets, and a weight means the same
+at the start and at the end of training. Spectra are orthonormal, so that they do not grow with the
+length of the crop, and ``frequency`` and ``multiscale`` are scaled to have, at weight 1 and for
+white errors of standardised latents, gradients about as long as those of MSE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shards.errors import ConfigError
+
+CHARBONNIER_EPSILON = 1e-3
+# Spectral magnitudes of standardised latents are about 1. With this floor under them, the slope of
+# log-magnitude in magnitude is at most 1 / (2 FLOOR) = 1.
+FLOOR = 0.5
+LOW_BAND = 0.3
+PHASE_WEIGHT = 0.1
+SCALES = (1, 2, 4)
+# Measured on white noise, for errors from 0.02 to 0.3: see the test of gradients.
+FREQUENCY_SCALE = 2.0
+MULTISCALE_SCALE = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """What losses look at; all float32 ``[B, C, T]`` in the units of normalised data.
+
+    Args:
+        output: of the network: data or velocity.
+        target: what the output should be.
+        data_hat: the data that follow from the output.
+        data: the truth.
+        low: low-res latents in the units of the data (not of low-res latents), for consistency.
+        cutoff: ``[B]``, where the low-res signal ends, as a share of the Nyquist frequency.
+    """
+
+    output: Tensor
+    target: Tensor
+    data_hat: Tensor
+    data: Tensor
+    low: Tensor | None = None
+    cutoff: Tensor | None = None
+
+    def in_float32(self) -> Guess:
+        """The same in float32."""
+        tensors = {k: v.to(torch.float32) for k, v in vars(self).items() if v is not None}
+        return replace(self, **tensors)
+
+
+def mse(guess: Guess) -> Tensor:
+    """Mean square of the network's own error."""
+    return _mean((guess.output - guess.target).square())
+
+
+def charbonnier(guess: Guess) -> Tensor:
+    """Mean of ``sqrt(error^2 + eps^2) - eps``: nearly the absolute error, smooth at zero."""
+    error = guess.output - guess.target
+    return _mean((error.square() + CHARBONNIER_EPSILON**2).sqrt() - CHARBONNIER_EPSILON)
+
+
+def frequency(guess: Guess) -> Tensor:
+    """Log-magnitudes of the spectrum over latent time, and in its lowest band also the phase.
+
+    This is modulation of latents (up to 43 Hz for DAC), not audio frequency.
+    """
+    frames = guess.data.shape[-1]
+    found = torch.fft.rfft(guess.data_hat, norm="ortho")
+    wanted = torch.fft.rfft(guess.data, norm="ortho")
+    logs = 0.5 * (_log_power(found) - _log_power(wanted))
+    low = max(int(LOW_BAND * found.shape[-1]), 1)
+    error = found[..., :low] - wanted[..., :low]
+    # every bin but the first, and the last of an even length, stands for two
+    share = torch.full((found.shape[-1],), 2 / frames, device=found.device)
+    share[0] = 1 / frames
+    if frames % 2 == 0:
+        share[-1] = 1 / frames
+    magnitude = (share * logs.square()).sum(-1).mean(-1)
+    phase = (share[:low] * _power(error)).sum(-1).mean(-1)
+    return FREQUENCY_SCALE * (magnitude + PHASE_WEIGHT * phase)
+
+
+def multiscale(guess: Guess) -> Tensor:
+    """Mean squares of the error averaged over 1, 2 and 4 frames."""
+    error = guess.data_hat - guess.data
+    pooled = [functional.avg_pool1d(error, scale, ceil_mode=True) for scale in SCALES]
+    return MULTISCALE_SCALE * torch.stack([_mean(e.square()) for e in pooled]).mean(0)
+
+
+def consistency(guess: Guess) -> Tensor:
+    """Mean square difference from the low-res latents, in the channels below their cutoff.
+
+    For latents whose channels are bands of audio, as those of the embedded codec, where it is
+    exact. For others ``AudioConsistency`` compares audio.
+
+    Raises:
+        ConfigError: the batch has no low-res latents or no cutoff.
+    """
+    low, cutoff = low_and_cutoff(guess)
+    trusted = trusted_bands(cutoff, low.shape[1])
+    return _mean(trusted[..., None] * (guess.data_hat - low).square())
+
+
+def low_and_cutoff(guess: Guess) -> tuple[Tensor, Tensor]:
+    """What consistency is measured against.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if guess.low is None or guess.cutoff is None:
+        raise ConfigError(
+            "the loss 'consistency' needs low-res latents and the cutoff of every sample",
+            hint="leave it out: --loss consistency=0",
+        )
+    return guess.low, guess.cutoff
+
+
+LOSSES: Mapping[str, Callable[[Guess], Tensor]] = MappingProxyType(
+    {
+        "mse": mse,
+        "charbonnier": charbonnier,
+        "frequency": frequency,
+        "multiscale": multiscale,
+        "consistency": consistency,
+    }
+)
+
+
+def trusted_bands(cutoff: Tensor, bands: int, edge: float = 0.1) -> Tensor:
+    """Weights of bands of equal width, 1 below the cutoff.
+
+    Args:
+        cutoff: ``[B]``, shares of the Nyquist frequency.
+        bands: from 0 to the Nyquist frequency.
+        edge: the last share of the band below the cutoff, where weights fall to 0.
+
+    Returns:
+        float32 ``[B, bands]``.
+    """
+    centre = (torch.arange(bands, device=cutoff.device) + 0.5) / bands
+    below = (cutoff[:, None] - centre) / (edge * cutoff[:, None])
+    return below.clamp(0, 1).float()
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.flatten(1).mean(1)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def _log_power(spectrum: Tensor) -> Tensor:
+    return (_power(spectrum) + FLOOR**2).log()

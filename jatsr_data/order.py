@@ -29,14 +29,20 @@ class Deal:
     """How excerpts are dealt into lanes, and lanes into blocks.
 
     Attributes:
-        lanes: their number.
-        lane: int64 of each excerpt, never falling.
+        run: int64 of each excerpt, never falling: the dataset in as many runs as there are lanes.
+        lane_of: int64, the lane of each run. Neighbouring lanes, which meet in small batches, are
+            runs that lie apart.
         block: int64 of each excerpt, never falling, from 0.
     """
 
-    lanes: int
-    lane: Ints
+    run: Ints
+    lane_of: Ints
     block: Ints
+
+    @property
+    def lanes(self) -> int:
+        """Their number."""
+        return len(self.lane_of)
 
     @staticmethod
     def of(
@@ -59,14 +65,14 @@ class Deal:
         """
         middle = np.cumsum(weight) - weight / 2
         total = float(weight.sum()) or 1.0
-        lane = np.minimum((middle / total * lanes).astype(np.int64), lanes - 1)
+        run = np.minimum((middle / total * lanes).astype(np.int64), lanes - 1)
         breaks = np.ones(len(shard), bool)
-        breaks[1:] = (np.diff(shard) != 0) | (np.diff(lane) != 0)
+        breaks[1:] = (np.diff(shard) != 0) | (np.diff(run) != 0)
         breaks[1:] |= offset[1:] != offset[:-1] + size[:-1]
-        run = np.cumsum(breaks) - 1
-        within = offset - offset[np.flatnonzero(breaks)][run]
+        within = offset - offset[np.flatnonzero(breaks)][np.cumsum(breaks) - 1]
         breaks[1:] |= np.diff(within // block_bytes) > 0
-        return Deal(lanes, lane, np.cumsum(breaks) - 1)
+        lane_of = np.argsort(np.argsort(draws(0, 0, "lanes", np.arange(lanes)), kind="stable"))
+        return Deal(run, lane_of, np.cumsum(breaks) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,29 +138,28 @@ class Epoch:
 
     @cached_property
     def _bounds(self) -> Ints:
-        """Where the crops of each lane begin, before they are levelled: ``[lanes + 1]``."""
-        lane = self.deal.lane[self._entries[0]]
-        first_entry = np.searchsorted(lane, np.arange(self.deal.lanes + 1))
+        """Where the crops of each run begin: ``[lanes + 1]``."""
+        run = self.deal.run[self._entries[0]]
+        first_entry = np.searchsorted(run, np.arange(self.deal.lanes + 1))
         return np.concatenate([[0], self._ends])[first_entry]
 
     def _numbers(self, lane: int) -> Ints:
-        """The crops of a lane, numbered through the dataset, after levelling.
+        """The crops of a lane, numbered through the dataset.
 
-        How many crops excerpts have changes a little with their phases. What a lane has too many
+        How many crops excerpts have changes a little with their phases. What a run has too many
         is given, from its end, to those that have too few.
         """
-        length = np.diff(self._bounds)
-        lanes = self.deal.lanes
-        target = len(self) // lanes + (np.arange(lanes) < len(self) % lanes)
-        own = np.arange(self._bounds[lane], self._bounds[lane] + min(length[lane], target[lane]))
+        lanes, bounds = self.deal.lanes, self._bounds
+        length = np.diff(bounds)
+        target = len(self) // lanes + (self.deal.lane_of < len(self) % lanes)
+        run = int(np.flatnonzero(self.deal.lane_of == lane)[0])
+        own = np.arange(bounds[run], bounds[run] + min(length[run], target[run]))
         missing = np.maximum(target - length, 0)
-        if not missing[lane]:
+        if not missing[run]:
             return own
-        pool = np.concatenate(
-            [np.arange(self._bounds[i] + target[i], self._bounds[i + 1]) for i in range(lanes)]
-        )
-        before = int(missing[:lane].sum())
-        return np.concatenate([own, pool[before : before + missing[lane]]])
+        spare = [np.arange(bounds[k] + target[k], bounds[k + 1]) for k in range(lanes)]
+        before = int(missing[:run].sum())
+        return np.concatenate([own, np.concatenate(spare)[before : before + missing[run]]])
 
     def _shuffled(self, numbers: Ints) -> Ints:
         """Put crops into order: blocks by a draw, then crops over the window after their block."""

@@ -36,13 +36,17 @@ _GS = Scheme("gcsfs", "gcs", _GOOGLE, attempts=3)
 _WEB = Scheme("aiohttp", "http", "check the address and who may read it", read_only=True)
 _MEMORY = Scheme("", "", "", needs_place=False)  # for tests
 
+# A child that frees what its parent had closes the connections, and with them the parent's ear
+# for them, since both share one epoll instance: the parent would wait for an answer in vain.
+_never_freed: set[Any] = set()
+
 SCHEMES = {"s3": _S3, "gs": _GS, "gcs": _GS, "http": _WEB, "https": _WEB, "memory": _MEMORY}
 
 
 def filesystem(kind: str) -> Any:
     """The file system of a kind of address in this process.
 
-    It is asked for anew for every operation: fsspec keeps one instance per process and forgets
+    It is asked for anew for every operation: fsspec keeps one instance per thread and forgets
     those of the parent after a fork, so that no connection is ever shared. What the user has set
     up in ``~/.config/fsspec`` is laid over the nested options.
     """
@@ -57,6 +61,7 @@ def filesystem(kind: str) -> Any:
     filesystem = fsspec.filesystem(kind, **options)
     if kind == "s3":
         filesystem.retries = 1  # botocore's attempts and ours are enough
+    _never_freed.add(filesystem)
     return filesystem
 
 

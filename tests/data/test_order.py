@@ -101,7 +101,7 @@ def test_lanes_read_runs_of_the_dataset_and_are_equally_long():
     lanes = [epoch.lane(n) for n in range(LANES)]
     assert {len(lane) for lane in lanes} <= {len(epoch) // LANES, len(epoch) // LANES + 1}
     for number, lane in enumerate(lanes):
-        own = epoch.deal.lane[lane.sample] == number
+        own = epoch.deal.lane_of[epoch.deal.run[lane.sample]] == number
         assert own.mean() > 0.95  # the rest makes the lanes equal
     assert len(np.unique(epoch.deal.block)) >= 2 * LANES
 

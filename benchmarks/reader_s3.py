@@ -23,7 +23,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import click
 from common import machine, table
@@ -33,34 +32,24 @@ from reader import alone
 from jatsr_data import LatentDataset, LatentLoader, ReadOptions
 from shards.manifest import read_manifest
 
-PIECE = 1 << 16  # bytes that are sent at a time
-RANGE = 8 << 20  # bytes of each request of the plain download
+RATE, LATENCY = 100e6, 0.05  # bytes per second of all connections together; seconds per request
+PIECE, RANGE = 1 << 16, 8 << 20  # bytes sent at a time; of a request of the plain download
 URL = "s3://bucket"
-_HEAD = (
-    'HTTP/1.1 {status}\r\nContent-Length: {size}\r\nETag: "{tag}"\r\nAccept-Ranges: bytes\r\n'
-    "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: binary/octet-stream\r\n"
-    "{more}\r\n"
-)
+HEAD = "HTTP/1.1 {}\r\nContent-Length: {}\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n{}\r\n"
 
 
 class Bucket:
-    """The server: a folder as a bucket of any name."""
+    """A folder as a bucket; counts bytes and requests, notes when first and last byte were sent."""
 
-    def __init__(self, folder: Path, rate: float, latency: float, count: Any) -> None:
-        self._folder, self._rate, self._latency = folder, rate, latency
-        self._count = count  # bytes, requests, moments of the first and of the last byte
+    def __init__(self, folder: Path, count: Any) -> None:
+        self._folder, self._count = folder, count
         self._free = 0.0  # when what was promised so far will have been sent
 
-    async def run(self, port: Any) -> None:
-        """Serve for ever."""
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        port.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    async def _connection(self, reader: Any, writer: Any) -> None:
+    async def connection(self, reader: Any, writer: Any) -> None:
+        """Answer what comes through a connection."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(self._latency)
+                await asyncio.sleep(LATENCY)
                 await self._answer(head.decode(), writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -68,22 +57,19 @@ class Bucket:
     async def _answer(self, head: str, writer: Any) -> None:
         (method, path, _), *lines = (line.split(" ", 2) for line in head.split("\r\n"))
         headers = {line[0].lower(): line[-1] for line in lines}
-        file = self._folder / unquote(path.partition("?")[0]).lstrip("/").partition("/")[2]
+        file = self._folder / path.partition("?")[0].lstrip("/").partition("/")[2]
         self._count[1] += 1
         if not file.is_file():
-            writer.write(_HEAD.format(status="404 Not Found", size=0, tag="", more="").encode())
+            writer.write(HEAD.format("404 Not Found", 0, "").encode())
             return
-        size, status, more = file.stat().st_size, "200 OK", ""
-        first, end = 0, size
+        size = end = file.stat().st_size
+        first, status, more = 0, "200 OK", ""
         if wanted := headers.get("range:"):
             begin, _, last = wanted.removeprefix("bytes=").partition("-")
             first, end = int(begin), min(int(last or size) + 1, size)
-            status, more = (
-                "206 Partial Content",
-                f"Content-Range: bytes {first}-{end - 1}/{size}\r\n",
-            )
-        tag = file.name
-        writer.write(_HEAD.format(status=status, size=end - first, tag=tag, more=more).encode())
+            status = "206 Partial Content"
+            more = f"Content-Range: bytes {first}-{end - 1}/{size}\r\n"
+        writer.write(HEAD.format(status, end - first, f'ETag: "{size}"\r\n{more}').encode())
         if method == "GET":
             with file.open("rb", buffering=0) as opened:
                 for at in range(first, end, PIECE):
@@ -91,7 +77,7 @@ class Bucket:
 
     async def _send(self, data: bytes, writer: Any) -> None:
         now = time.monotonic()
-        self._free = max(self._free, now) + len(data) / self._rate
+        self._free = max(self._free, now) + len(data) / RATE
         await asyncio.sleep(max(self._free - now, 0.0))
         writer.write(data)
         await writer.drain()
@@ -100,19 +86,24 @@ class Bucket:
         self._count[3] = time.monotonic()
 
 
-def serve(port: Any, *arguments: Any) -> None:
-    asyncio.run(Bucket(*arguments).run(port))
+def serve(port: Any, folder: Path, count: Any) -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(Bucket(folder, count).connection, "127.0.0.1", 0)
+        port.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
 
 
 @contextmanager
-def bucket(folder: Path, rate: float, latency: float) -> Iterator[Any]:
+def bucket(folder: Path) -> Iterator[Any]:
     """Start the server and point s3fs to it; gives what it counts."""
     context = multiprocessing.get_context("spawn")
     count, (here, there) = context.Array("d", 4), context.Pipe()
-    process = context.Process(target=serve, args=(there, folder, rate, latency, count))
+    process = context.Process(target=serve, args=(there, folder, count))
     process.start()
-    os.environ |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{here.recv()}", "AWS_ACCESS_KEY_ID": "x",
-                   "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{here.recv()}"
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     try:
         yield count
     finally:
@@ -125,20 +116,16 @@ def plain(sizes: dict[str, int]) -> float:
     import s3fs
 
     files = s3fs.S3FileSystem()
-    ranges = [(n, at, min(at + RANGE, s)) for n, s in sizes.items() for at in range(0, s, RANGE)]
-    files.exists(f"{URL}/dataset.json")  # connects
+    urls = {f"{URL}/{name}": size for name, size in sizes.items()}
+    ranges = [(u, at, min(at + RANGE, s)) for u, s in urls.items() for at in range(0, s, RANGE)]
+    files.exists(URL + "/dataset.json")  # to be connected
     began = time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(
-            lambda r: len(files.cat_file(f"{URL}/{r[0]}", start=r[1], end=r[2])), ranges
-        ):
-            pass
+        list(pool.map(lambda r: len(files.cat_file(r[0], start=r[1], end=r[2])), ranges))
     return time.perf_counter() - began
 
 
-def epochs(
-    cache: str, workers: int, rank: int, world: int, count: int
-) -> list[tuple[float, float]]:
+def epochs(cache: str, workers: int, rank: int, world: int, count: int) -> list[Any]:
     """Seconds to the first batch and to the end, of each epoch; the first begins with nothing."""
     began, found = time.perf_counter(), []
     dataset = LatentDataset(URL, crop_frames=CROP, options=ReadOptions(cache_dir=cache))
@@ -159,7 +146,7 @@ def measure(dataset: Path, scratch: Path, workers: int, count: Any) -> Iterator[
     sizes = {entry.name: entry.bytes for entry in read_manifest(dataset).shards}
     total = sum(sizes.values())
 
-    def cold(rank: int, world: int, passes: int) -> list[tuple[float, float]]:
+    def cold(rank: int, world: int, passes: int) -> list[Any]:
         cache = tempfile.mkdtemp(dir=scratch)
         count[:] = [0.0] * 4
         try:
@@ -170,13 +157,11 @@ def measure(dataset: Path, scratch: Path, workers: int, count: Any) -> Iterator[
     full = total / alone(plain, sizes)
     yield "plain download, MB/s", full / 1e6
     ((first, seconds),) = cold(0, 1, 1)
-    fetched, requests, begin, end = count[:]
+    fetched, _, begin, end = count[:]
     yield "first batch, s", first
     yield "cold epoch while it fetches, MB/s", fetched / (end - begin) / 1e6
     yield "share of the plain download", fetched / (end - begin) / full
-    yield "cold epoch from nothing to the last batch, MB/s", fetched / seconds / 1e6
-    yield "share of the plain download, all in", fetched / seconds / full
-    yield "requests", requests
+    yield "share from nothing to the last batch", fetched / seconds / full
     yield "fetched by rank 0 of 1, of its share", fetched / total
     for rank in range(4):
         cold(rank, 4, 1)
@@ -190,32 +175,24 @@ def measure(dataset: Path, scratch: Path, workers: int, count: Any) -> Iterator[
 @click.option("--hours", default=30.0, show_default=True, help="Of audio.")
 @click.option("--workers", default=1, show_default=True, help="Processes of the loader.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--rate", default=100.0, show_default=True, help="MB/s of the bucket.")
-@click.option("--latency", default=50.0, show_default=True, help="Milliseconds of each request.")
 @click.option("--json", "as_json", is_flag=True)
-def main(
-    hours: float, workers: int, rounds: int, rate: float, latency: float, as_json: bool
-) -> None:
+def main(hours: float, workers: int, rounds: int, as_json: bool) -> None:
     """Measure."""
     work = Path(tempfile.mkdtemp(prefix="jatsr-benchmark-"))
     runs: dict[str, list[float]] = {}
     try:
         write_dataset(work / "dataset", hours)
-        with bucket(work / "dataset", rate * 1e6, latency / 1e3) as count:
+        with bucket(work / "dataset") as count:
             for _ in range(rounds):
                 for name, value in measure(work / "dataset", work, workers, count):
                     runs.setdefault(name, []).append(value)
     finally:
         shutil.rmtree(work)
-    if as_json:
-        click.echo(json.dumps(runs))
-        return
-    rows = [
-        (name, f"{statistics.median(values):.2f}", f"{min(values):.2f} to {max(values):.2f}")
-        for name, values in runs.items()
-    ]
-    click.echo(f"{machine()}, {workers} workers, {rate:g} MB/s, {latency:g} ms")
-    click.echo(table(("what", "median", "range"), rows))  # type: ignore[arg-type]
+    kinds = (statistics.median, min, max)
+    rows = [(name, *(f"{kind(found):.2f}" for kind in kinds)) for name, found in runs.items()]
+    shown = table(("what", "median", "least", "most"), rows)  # type: ignore[arg-type]
+    head = f"{machine()}, {workers} workers, {RATE / 1e6:g} MB/s, {LATENCY * 1e3:g} ms"
+    click.echo(json.dumps(runs) if as_json else f"{head}\n{shown}")
 
 
 if __name__ == "__main__":

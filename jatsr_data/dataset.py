@@ -71,7 +71,6 @@ class LatentDataset:
         self.lr_variants = _variant(lr_variants, self.manifest.variants)
         self.index = read_index(self.store, self.manifest, split, self.select, mixture)
         self._epoch: Epoch | None = None  # the last one that was asked for
-        self.silence: NDArray[Any] = read_silence(self.store, self.manifest)
 
     def __len__(self) -> int:
         """Crops of epoch 0; other epochs have a few more or less, see ``epoch``."""
@@ -82,6 +81,11 @@ class LatentDataset:
             f"LatentDataset({self.store.url!r}, split={self.split!r}, excerpts={len(self.index)}"
             f" of {self.index.total}, crop_frames={self.crop_frames})"
         )
+
+    @cached_property
+    def silence(self) -> NDArray[Any]:
+        """A frame of what the codec makes of silence, ``[rows, 1]``."""
+        return read_silence(self.store, self.manifest)
 
     @property
     def streams(self) -> tuple[str, ...]:

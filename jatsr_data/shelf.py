@@ -18,6 +18,7 @@ from shards.errors import ConfigError
 from shards.storage import Store
 
 _OPEN_FILES: Final = 64
+_PATIENCE: Final = 1.0  # seconds
 _MEMORY: Final = 1 << 30  # bytes of blocks that a process holds
 
 
@@ -113,7 +114,7 @@ def _held(read: Read, size: int) -> Read:
 class _Opened:
     """The blocks that one process has open, opens or wants to.
 
-    A thread that finds nothing to open ends; the next ``want`` starts another.
+    A thread that has nothing to open for a while ends; a later ``want`` starts another.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class _Opened:
         self._open_block, self._files = open_block, files
         self._capacity, self._fetchers = capacity, fetchers
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._idle = 0  # threads that wait for something to open
         self._futures: OrderedDict[Block, Future[OpenBlock]] = OrderedDict()
         self._waiting: OrderedDict[Block, Future[OpenBlock]] = OrderedDict()
         self._threads = set[threading.Thread]()
@@ -135,7 +138,10 @@ class _Opened:
         with self._lock:
             for block in blocks:
                 self._future(block)
-            for _ in range(min(len(self._waiting), self._fetchers - len(self._threads))):
+            self._changed.notify(len(self._waiting))
+            for _ in range(
+                min(len(self._waiting) - self._idle, self._fetchers - len(self._threads))
+            ):
                 # A daemon: the end of the process does not wait for a server.
                 thread = threading.Thread(target=self._work, daemon=True)
                 thread.start()
@@ -161,6 +167,7 @@ class _Opened:
             for future in self._waiting.values():
                 future.set_exception(closed())
             self._waiting.clear()
+            self._changed.notify_all()
             threads = list(self._threads)
         for thread in threads:
             thread.join()
@@ -180,13 +187,20 @@ class _Opened:
         return future
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._threads.discard(threading.current_thread())
-                    return
-                block, future = self._waiting.popitem(last=False)
-            self._run(block, future)
+        while found := self._next():
+            self._run(*found)
+
+    def _next(self) -> tuple[Block, Future[OpenBlock]] | None:
+        """What is to be opened next; None after a while without anything."""
+        with self._lock:
+            if not self._waiting and not self._closed:
+                self._idle += 1
+                self._changed.wait(_PATIENCE)
+                self._idle -= 1
+            if self._waiting:
+                return self._waiting.popitem(last=False)
+            self._threads.discard(threading.current_thread())
+            return None
 
     def _run(self, block: Block, future: Future[OpenBlock]) -> None:
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,21 +39,21 @@ _GS = Scheme("gcsfs", "gcs", _GOOGLE, attempts=3)
 _WEB = Scheme("aiohttp", "http", "check the address and who may read it", read_only=True)
 _MEMORY = Scheme("", "", "", needs_place=False)  # for tests
 
-# A child that frees what its parent had closes the connections, and with them the parent's ear
-# for them, since both share one epoll instance: the parent would wait for an answer in vain.
-_never_freed: set[Any] = set()
-
 SCHEMES = {"s3": _S3, "gs": _GS, "gcs": _GS, "http": _WEB, "https": _WEB, "memory": _MEMORY}
 
 
-def filesystem(kind: str) -> Any:
-    """The file system of a kind of address in this process.
+# Clients by process, kind and options. What a parent had is kept in its children, though they do
+# not use it: freeing it would close connections, and with them the parent's ear for them, since
+# parent and child share one epoll instance; the parent would then wait for an answer in vain.
+_clients: dict[tuple[int, str, str], Any] = {}
 
-    It is asked for anew for every operation: fsspec keeps one instance per thread and forgets
-    those of the parent after a fork, so that no connection is ever shared. What the user has set
-    up in ``~/.config/fsspec`` is laid over the nested options.
+
+def filesystem(kind: str) -> Any:
+    """The file system of a kind of address, one for all threads of this process.
+
+    A child that was forked makes its own, so that no connection is ever shared. What the user has
+    set up in ``~/.config/fsspec`` is laid over the nested options.
     """
-    import fsspec
     from fsspec.config import conf
 
     own = conf.get(kind, {})
@@ -58,11 +61,33 @@ def filesystem(kind: str) -> Any:
         name: {**value, **own.get(name, {})} if isinstance(value, dict) else value
         for name, value in _options(kind).items()
     }
-    filesystem = fsspec.filesystem(kind, **options)
+    key = os.getpid(), kind, repr(options)
+    with _guard(os.getpid()):
+        if key not in _clients:
+            _clients[key] = _client(kind, options)
+        return _clients[key]
+
+
+def forget_clients() -> None:
+    """Make new ones when they are needed, in what is then the environment."""
+    _clients.clear()
+
+
+@functools.cache
+def _guard(pid: int) -> threading.Lock:
+    """One for each process: a fork may find the parent's held by a thread that the child lacks."""
+    del pid
+    return threading.Lock()
+
+
+def _client(kind: str, options: dict[str, Any]) -> Any:
+    import fsspec
+
+    client = fsspec.filesystem(kind, skip_instance_cache=True, **options)
     if kind == "s3":
-        filesystem.retries = 1  # botocore's attempts and ours are enough
-    _never_freed.add(filesystem)
-    return filesystem
+        client.retries = 1  # botocore's attempts and ours are enough
+        client.connect()  # else every thread that comes now would
+    return client
 
 
 def _options(kind: str) -> dict[str, Any]:

@@ -82,9 +82,11 @@ def read_arrow(
     store = open_store(dataset)
     where = store.join(name)
     try:
-        with store.local(name) as path:
-            missing = set(schema.names) - set(pq.read_schema(path).names)
-            table = None if missing else pq.read_table(path, columns=list(columns or schema.names))
+        # Of a remote one a single request, however few columns: it is compressed and small.
+        source = store.join(name) if store.is_local else pa.BufferReader(store.read(name))
+        with pq.ParquetFile(source) as file:
+            missing = set(schema.names) - set(file.schema_arrow.names)
+            table = None if missing else file.read(columns=list(columns or schema.names))
     except (pa.ArrowException, OSError) as error:
         raise FormatError(
             f"{where}: expected a parquet table, found: {error}",

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import pytest
 
+from shards.schemes import forget_clients
+
 Kind = Literal["status", "reset", "lost", "cut", "short", "shrunk", "slow", "hold"]
 SECRET = "wJalrXUtnFEMI-very-secret"  # what no message may hold
 _ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
@@ -264,9 +266,7 @@ def run_object_storage() -> Iterator[ObjectStorage]:
 
 def _forget_clients() -> None:
     """File systems remember the environment in which they were made."""
-    from s3fs import S3FileSystem
-
-    S3FileSystem.clear_instance_cache()
+    forget_clients()
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def test_crops_are_those_of_the_samples(dataset, tmp_path, remote, verify, memor
             expect_all(opened, dataset, blocks)
             opened.want(blocks)
             expect_all(opened, dataset, blocks)
-        assert set(threading.enumerate()) == threads
+        assert set(threading.enumerate()) <= threads
         expected = [(b.shard, b.offset, b.bytes) for b in blocks] if remote else []
         assert sorted(store.reads) == sorted(expected)
         store.reads.clear()
@@ -320,7 +320,7 @@ def test_closing_ends_what_waits(dataset, tmp_path):
         deque(map(opened.want, repeat(blocks)))  # until the other thread is there
     store.release.set()
     closer.join(60)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     assert len(store.reads) <= 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from jatsr_data.batch import Part
 from jatsr_data.blocks import Block, OpenBlock, damaged
 from jatsr_data.cache import Cache, default_cache_root
 from jatsr_data.crops import Crops
-from jatsr_data.dataset import LatentDataset, entries_of
+from jatsr_data.dataset import LatentDataset
+from jatsr_data.index import Index
 from jatsr_data.shelf import Shelf
 from shards.crop_rolloff import crop_rolloffs, touched_blocks
 from shards.envelope import BINS, COLUMNS, blocks_of
 
-AHEAD = 16  # blocks that are fetched before they are needed
+AHEAD = 32  # blocks that are fetched before they are needed
 
 
 class CropReader:
@@ -43,12 +44,13 @@ class CropReader:
             cache,
             capacity=lanes * (options.window + 2) + AHEAD,
             verify=options.verify,
+            fetchers=2 if dataset.store.is_local else 16,
         )
         codec = dataset.manifest.codec
         self._dtype = np.dtype(codec["stored_dtype"])
         self._shape = (dataset.channels, int(codec["stored_rows"]), dataset.crop_frames)
-        self._first = entries_of(dataset.deal.block)  # excerpt that begins each block
-        self._block = lru_cache(maxsize=4096)(self._make_block)
+        self._first = np.flatnonzero(np.diff(dataset.deal.block, prepend=-1))  # of each block
+        self._block = lru_cache(maxsize=4096)(partial(_make_block, dataset.index, self._first))
 
     def want(self, blocks: Iterable[int]) -> None:
         """Start to fetch blocks."""
@@ -117,20 +119,21 @@ class CropReader:
             if crop.frames < self._shape[-1]:
                 frames[..., crop.frames :] = self.dataset.silence
 
-    def _make_block(self, number: int) -> Block:
-        index = self.dataset.index
-        first = int(self._first[number])
-        last = int(self._first[number + 1]) if number + 1 < len(self._first) else len(index)
-        entry = index.shards[int(index.shard[first])]
-        return Block(
-            shard=entry.name,
-            shard_sha256=entry.sha256,
-            shard_bytes=entry.bytes,
-            offset=int(index.offset[first]),
-            keys=tuple(index.key[first:last].to_pylist()),
-            sizes=tuple(index.bytes[first:last].tolist()),
-            digests=tuple(row.tobytes() for row in index.digest[first:last]),
-        )
+
+def _make_block(index: Index, first_of: NDArray[np.int64], number: int) -> Block:
+    """A block by its number; ``first_of`` is the excerpt that begins each."""
+    first = int(first_of[number])
+    last = int(first_of[number + 1]) if number + 1 < len(first_of) else len(index)
+    entry = index.shards[int(index.shard[first])]
+    return Block(
+        shard=entry.name,
+        shard_sha256=entry.sha256,
+        shard_bytes=entry.bytes,
+        offset=int(index.offset[first]),
+        keys=tuple(index.key[first:last].to_pylist()),
+        sizes=tuple(index.bytes[first:last].tolist()),
+        digests=tuple(row.tobytes() for row in index.digest[first:last]),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,14 @@ class CropRule:
         counts: NDArray[np.int64] = whole * self._each
         return counts
 
+    def expected(self, frames: NDArray[Any]) -> NDArray[np.float64]:
+        """Crops of excerpts on average over the phases, for one variant."""
+        count, rest = np.divmod(frames.astype(np.float64), self.frames)
+        room = np.clip(frames - self.frames, 0, self.frames - 1)
+        mean = count - np.clip(room - rest, 0, None) / (room + 1.0)
+        crops: NDArray[np.float64] = np.maximum(mean, 1.0)
+        return crops
+
     @property
     def _each(self) -> int:
         return self.variants if self.variant == "all" else 1

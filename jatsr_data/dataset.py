@@ -15,7 +15,7 @@ from jatsr_data.crops import CropRule
 from jatsr_data.filters import Filter
 from jatsr_data.index import read_index
 from jatsr_data.mixture import Mixture
-from jatsr_data.options import BLOCK_BYTES, ReadOptions
+from jatsr_data.options import BLOCK_BYTES, ReadOptions, whole
 from jatsr_data.order import Deal, Epoch
 from shards.errors import ConfigError
 from shards.files import canonical_json
@@ -36,7 +36,8 @@ class LatentDataset:
     Args:
         url: path, ``s3://``, ``gs://`` or ``https://`` address of a dataset.
         split: ``train`` or ``val``.
-        crop_frames: length of a crop in latent frames; multiples of 16 give exact roll-offs.
+        crop_frames: length of a crop in latent frames; multiples of 16 give the best roll-offs,
+            and up to 16 leave no other phase than 0.
         lr_variants: ``"random"`` draws a low-res variant for each crop, ``"all"`` gives each crop
             with every variant, a number always takes that one.
         seed: of the order.
@@ -61,16 +62,19 @@ class LatentDataset:
         mixture: Mixture | None = None,
         options: ReadOptions | None = None,
     ) -> None:
-        if crop_frames < 1:
-            raise ConfigError(f"crop_frames={crop_frames}: expected at least 1")
+        _expect_types(select, mixture, options)
         self.store: Store = open_store(url)
         self.manifest: Manifest = read_manifest(self.store)
-        self.split, self.crop_frames, self.seed = split, crop_frames, seed
+        self.split = split
+        self.crop_frames = whole("crop_frames", crop_frames, 1)
+        self.seed = whole("seed", seed, -(1 << 63))
         self.select, self.mixture = select or Filter(), mixture
         self.options = options or ReadOptions()
         self.lr_variants = _variant(lr_variants, self.manifest.variants)
         self.index = read_index(self.store, self.manifest, split, self.select, mixture)
-        self._epoch: Epoch | None = None  # the last one that was asked for
+        self._epochs: dict[int, Epoch] = {}  # those that were asked for last
+        if np.any(self.index.frames < self.crop_frames):
+            self.silence  # noqa: B018 - read now, and not in threads or children
 
     def __len__(self) -> int:
         """Crops of epoch 0; other epochs have a few more or less, see ``epoch``."""
@@ -101,26 +105,36 @@ class LatentDataset:
     def deal(self) -> Deal:
         """Lanes and blocks, the same in all epochs."""
         index = self.index
-        weight = index.frames * index.repeats.expected
+        weight = self._rule.expected(index.frames) * index.repeats.expected
         return Deal.of(
             index.shard, index.offset, index.bytes, weight, self.options.lanes, BLOCK_BYTES
         )
 
     def epoch(self, number: int) -> Epoch:
         """The order of an epoch, a pure function of the seed and its number."""
-        if self._epoch is not None and self._epoch.number == number:
-            return self._epoch
-        rule = CropRule(
-            self.crop_frames, self.manifest.variants, self.lr_variants, self.options.shuffle
-        )
-        index, window = self.index, self.options.window
-        self._epoch = Epoch(
-            self.deal, rule, index.ids, index.frames, index.repeats, self.seed, number, window
-        )
-        return self._epoch
+        found = self._epochs.get(number)
+        if found is None:
+            index, window = self.index, self.options.window
+            found = Epoch(
+                self.deal,
+                self._rule,
+                index.ids,
+                index.frames,
+                index.repeats,
+                self.seed,
+                number,
+                window,
+            )
+            self._epochs = {**dict([*self._epochs.items()][-2:]), number: found}
+        return found
+
+    @property
+    def _rule(self) -> CropRule:
+        shuffle = self.options.shuffle
+        return CropRule(self.crop_frames, self.manifest.variants, self.lr_variants, shuffle)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_epoch": None}
+        return {**self.__dict__, "_epochs": {}}
 
     @cached_property
     def content(self) -> str:
@@ -162,6 +176,11 @@ def _short_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()[:16]
 
 
-def entries_of(numbers: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each run of equal numbers begins."""
-    return np.flatnonzero(np.diff(numbers, prepend=-1))
+def _expect_types(
+    select: Filter | None, mixture: Mixture | None, options: ReadOptions | None
+) -> None:
+    given = {"select": (select, Filter), "mixture": (mixture, Mixture),
+             "options": (options, ReadOptions)}  # fmt: skip
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(f"{name}={value!r}: expected a {kind.__name__} or None")

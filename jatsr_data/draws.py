@@ -27,7 +27,7 @@ def draws(seed: int, epoch: int, purpose: str, *what: NDArray[Any]) -> NDArray[n
     Returns:
         uint64 of the broadcast shape.
     """
-    key = np.full(1, seed & _MASK, np.uint64)
+    key = _mix(np.full(1, seed & _MASK, np.uint64))  # mixed: seed 1 in epoch 2 is not 2 in 1
     for part in (epoch & _MASK, int.from_bytes(purpose.encode().ljust(8)[:8], "little")):
         key = _mix(key ^ np.uint64(part))
     for values in what:

@@ -39,6 +39,9 @@ class Filter:
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("min_rolloff", "max_rolloff", "min_seconds", "max_seconds"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, float(value))
         # A text is a sequence of texts, too: ("jazz") would mean its letters.
         lists = {"caption_sources": self.caption_sources, "licences": self.licences, **self.tags}
         for name, values in lists.items():

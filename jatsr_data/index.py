@@ -17,6 +17,7 @@ from shards.layout import SAMPLES
 from shards.manifest import Manifest, ShardEntry
 from shards.storage import Store
 from shards.tables import SAMPLES_SCHEMA, read_arrow
+from shards.tar import END_OF_ARCHIVE
 
 _COLUMNS = ("key", "shard", "offset", "bytes", "digest", "frames")
 
@@ -91,6 +92,9 @@ def read_index(
             + ", ".join(f"{name} leaves out {count}" for name, count in dropped.items()),
             hint="loosen it; `jatsr info` shows what the dataset holds",
         )
+    repeats = _repeats(chosen, mixture)
+    taken = repeats.expected > 0.0
+    chosen, repeats = chosen.filter(pa.array(taken)), repeats.only(taken)
     return Index(
         shards,
         _numbers(chosen, "number"),
@@ -99,7 +103,7 @@ def read_index(
         _numbers(chosen, "frames"),
         _digests(chosen),
         chosen["key"].combine_chunks(),
-        _repeats(chosen, mixture),
+        repeats,
         len(table),
         dropped,
     )
@@ -115,13 +119,32 @@ def _rows_of(store: Store, shards: tuple[ShardEntry, ...], more: set[str]) -> pa
 
 
 def _expect_all(store: Store, shards: tuple[ShardEntry, ...], table: pa.Table) -> None:
-    found = np.bincount(_numbers(table, "number"), minlength=len(shards))
-    for entry, count in zip(shards, found, strict=True):
-        if entry.samples != count:
+    """Raise unless the rows lie in the shards without gaps, as samples do.
+
+    Whether they are those of the samples is found when these are read, by their hashes.
+    """
+    where = store.join(SAMPLES)
+    hint = "run jatsr verify on the dataset; if a build is writing to it, start again"
+    if empty := [name for name in _COLUMNS if table[name].null_count]:
+        raise FormatError(f"{where}: expected values in column {empty[0]}, found nulls", hint=hint)
+    shard, offset, size, frames = (
+        _numbers(table, name) for name in ("number", "offset", "bytes", "frames")
+    )
+    for number, entry in enumerate(shards):
+        own = slice(*np.searchsorted(shard, [number, number + 1]))
+        if entry.samples != own.stop - own.start:
             raise FormatError(
-                f"{store.join(SAMPLES)}: expected {entry.samples} samples of {entry.name}, "
-                f"found {count}",
-                hint="run jatsr verify on the dataset; if a build is writing to it, start again",
+                f"{where}: expected {entry.samples} samples of {entry.name}, "
+                f"found {own.stop - own.start}",
+                hint=hint,
+            )
+        ends = np.concatenate([[0], offset[own] + size[own]])
+        expected = np.concatenate([offset[own], [entry.bytes - len(END_OF_ARCHIVE)]])
+        if np.any(ends != expected) or np.any(size[own] < 1) or np.any(frames[own] < 1):
+            raise FormatError(
+                f"{where}: expected samples of {entry.name} one after the other in its "
+                f"{entry.bytes} bytes, found others",
+                hint=hint,
             )
 
 
@@ -131,8 +154,10 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.int64]:
 
 
 def _digests(table: pa.Table) -> NDArray[np.uint8]:
-    joined = b"".join(table["digest"].to_pylist())
-    return np.frombuffer(joined, np.uint8).reshape(len(table), 16)
+    column = table["digest"].combine_chunks()
+    width = column.type.byte_width
+    values = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, width)
+    return values[column.offset : column.offset + len(column)]
 
 
 def _repeats(table: pa.Table, mixture: Mixture | None) -> Repeats:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import multiprocessing
+import operator
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal
+
+import torch
 
 from jatsr_data.ahead import ahead
 from jatsr_data.batch import Batch, Part, merged
 from jatsr_data.dataset import LatentDataset
+from jatsr_data.options import whole
 from jatsr_data.parts import PartReader, Request
 from jatsr_data.state import LoaderState
 from jatsr_data.workers import Inline, Workers
-from shards.errors import ConfigError, JatsrError
+from shards.errors import ConfigError, FormatError, JatsrError
 
 Last = Literal["drop", "pad"]
 
@@ -58,22 +63,35 @@ class LatentLoader:
         start_method: str | None = None,
         pin_memory: bool = False,
     ) -> None:
-        _expect_sizes(dataset, global_batch_size, rank, world_size, num_workers)
+        size = whole("global_batch_size", global_batch_size, 1)
+        world = range(whole("world_size", world_size, 1))
+        if whole("rank", rank, 0) not in world:
+            raise ConfigError(f"rank={rank}: expected a number below world_size={world_size}")
+        workers = whole("num_workers", num_workers, 0)
+        _expect_sizes(dataset, size, len(world), workers)
         if last not in ("drop", "pad"):
             raise ConfigError(f"last={last!r}: expected 'drop' or 'pad'")
-        self.dataset, self.global_batch_size = dataset, global_batch_size
-        self.rank, self.world_size, self.last = rank, world_size, last
+        if start_method not in (None, *multiprocessing.get_all_start_methods()):
+            raise ConfigError(f"start_method={start_method!r}: this system does not have it")
+        if pin_memory and not torch.accelerator.is_available():
+            raise ConfigError("pin_memory=True: there is no accelerator to copy to")
+        self.dataset, self.global_batch_size = dataset, size
+        self.rank, self.world_size, self.last = operator.index(rank), len(world), last
         self.epoch = 0
         self._cursor = 0
         self._resumed = False
-        self._num_workers, self._parts = num_workers, max(num_workers, 1)
-        self._prefetch, self._start_method, self._pin = prefetch, start_method, pin_memory
+        self._num_workers, self._parts = workers, max(workers, 1)
+        self._prefetch = whole("prefetch", prefetch, 1)
+        self._start_method, self._pin = start_method, pin_memory
         self._workers: Workers | Inline | None = None
-        if self._steps(self.epoch, 0) == 0:
+        self._made: Generator[Batch, None, None] | None = None  # what is being iterated over
+        if self._steps(0, 0) == 0:
             raise ConfigError(
-                f"an epoch of {len(dataset)} crops has no batch of {global_batch_size}",
+                f"an epoch of {len(dataset)} crops has no batch of {size}",
                 hint="lower global_batch_size, or use last='pad'",
             )
+        if last == "pad":
+            dataset.silence  # noqa: B018 - read now, and not in threads or children
 
     def __len__(self) -> int:
         """Batches of the current epoch, from its beginning."""
@@ -86,23 +104,44 @@ class LatentLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Begin a certain epoch at the next ``iter()``."""
-        self.epoch, self._cursor, self._resumed = epoch, 0, False
+        self.epoch, self._cursor, self._resumed = whole("epoch", epoch, 0), 0, False
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._made is not None:
+            self._made.close()
         if not self._resumed:
             self._cursor = 0
         self._resumed = False
         steps = self._steps(self.epoch, self._cursor)
-        made = self._batches(self._started(), steps)
-        with contextlib.closing(ahead(made, self._prefetch)) as batches:
-            for batch in batches:
+        made = ahead(self._batches(self._started(), steps), self._prefetch, self._give_up)
+        self._made = made
+        try:
+            for batch in made:
                 self._cursor += self.global_batch_size
                 yield batch
+            if self._made is not made:
+                raise ConfigError(
+                    "another iteration over this loader was begun meanwhile",
+                    hint="use one LatentLoader for each of them",
+                )
+        finally:
+            made.close()
         self.set_epoch(self.epoch + 1)
 
     def close(self) -> None:
         """End the worker processes; the next ``iter()`` starts others."""
+        if self._made is not None:
+            self._made.close()
         if self._workers is not None:
+            self._workers.close()
+        self._made = self._workers = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None, "_workers": None}
+
+    def _give_up(self) -> None:
+        """Leave what is being read alone, which may wait for a server for minutes."""
+        if isinstance(self._workers, Workers):
             self._workers.close()
         self._workers = None
 
@@ -110,27 +149,30 @@ class LatentLoader:
         """The next batches; workers are asked for one more than is waited for."""
         epoch, size = self.epoch, self.global_batch_size
         positions = range(self._cursor, self._cursor + steps * size, size)
-        for first in positions[:1]:
-            self._ask(workers, epoch, first)
-        for first, following in zip(positions, [*positions[1:], None], strict=True):
-            if following is not None:
-                self._ask(workers, epoch, following)
-            try:
+        try:
+            for first in positions[:1]:
+                self._ask(workers, epoch, first)
+            for first in positions:
+                if first + size in positions:
+                    self._ask(workers, epoch, first + size)
                 parts = [workers.answer(worker) for worker in range(self._parts)]
-            except JatsrError:
-                self.close()
-                raise
-            yield merged(parts, self._slots(parts, first), pin=self._pin)
+                yield merged(parts, self._slots(parts, first), pin=self._pin)
+        except JatsrError:
+            self._give_up()
+            raise
 
     def _started(self) -> Workers | Inline:
         """The workers, without what an earlier iteration has asked for and not fetched."""
+        if self._workers is not None and self._workers.pid != os.getpid():
+            self._workers = None  # the parent's, from which this process was forked
+        if self._workers is not None and not self._workers.forget():
+            self.close()
         if self._workers is None:
             reader = PartReader(self.dataset, self.world_size * self._parts)
             if self._num_workers:
                 self._workers = Workers(reader, self._num_workers, self._start_method)
             else:
                 self._workers = Inline(reader)
-        self._workers.forget()
         return self._workers
 
     def _ask(self, workers: Workers | Inline, epoch: int, first: int) -> None:
@@ -172,6 +214,9 @@ class LatentLoader:
         """
         state = LoaderState.from_json(document)
         state.expect_same_order(self._state(0, 0))
+        crops = len(self.dataset.epoch(state.epoch))
+        if state.cursor > crops + self.global_batch_size:
+            raise FormatError(f"loader state: cursor {state.cursor} in an epoch of {crops} crops")
         self.epoch, self._cursor, self._resumed = state.epoch, state.cursor, True
 
     def _state(self, epoch: int, cursor: int) -> LoaderState:
@@ -179,14 +224,8 @@ class LatentLoader:
         return LoaderState(dataset.seed, epoch, cursor, dataset.content, dict(dataset.reading))
 
 
-def _expect_sizes(
-    dataset: LatentDataset, batch: int, rank: int, world_size: int, workers: int
-) -> None:
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ConfigError(f"rank={rank}, world_size={world_size}: expected 0 <= rank < world_size")
-    if workers < 0:
-        raise ConfigError(f"num_workers={workers}: expected 0 or more")
-    if batch < 1 or batch % world_size:
+def _expect_sizes(dataset: LatentDataset, batch: int, world_size: int, workers: int) -> None:
+    if batch % world_size:
         raise ConfigError(
             f"global_batch_size={batch} is not a multiple of world_size={world_size}",
             hint="it is the batch of all ranks together",

@@ -22,7 +22,7 @@ class Mixture:
     Attributes:
         by: what groups: ``tag:NAME`` (such as ``tag:genre``), ``caption_source``, or ``source``
             (the path of the file; groups are then beginnings of paths, the longest counts).
-        weights: group -> weight.
+        weights: group -> weight; values of tags in any case of letters.
         other: weight of everything else.
     """
 
@@ -36,7 +36,10 @@ class Mixture:
                 f"Mixture: by={self.by!r} is unknown",
                 hint="use 'tag:NAME', 'caption_source' or 'source'",
             )
-        for group, weight in [*self.weights.items(), ("other", self.other)]:
+        plain = {group: float(weight) for group, weight in self.weights.items()}
+        object.__setattr__(self, "weights", plain)
+        object.__setattr__(self, "other", float(self.other))
+        for group, weight in [*plain.items(), ("other", self.other)]:
             if not 0.0 <= weight <= 1000.0:
                 raise ConfigError(f"Mixture: expected weights in [0, 1000], found {weight} "
                                   f"for {group!r}")  # fmt: skip
@@ -51,7 +54,7 @@ class Mixture:
         if value is None:
             return None
         if self.by != "source":
-            return value if value in self.weights else None
+            return next((g for g in self.weights if g.lower() == value.lower()), None)
         fitting = [group for group in self.weights if value.startswith(group)]
         return max(fitting, key=len, default=None)
 
@@ -77,6 +80,10 @@ class Repeats:
     def expected(self) -> NDArray[np.float64]:
         """The weight of each excerpt."""
         return self.weight[self.group]
+
+    def only(self, which: NDArray[np.bool_]) -> Repeats:
+        """Those of some excerpts."""
+        return Repeats(self.group[which], self.weight)
 
     def draw(
         self, seed: int, epoch: int, ids: NDArray[np.uint64]

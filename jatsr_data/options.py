@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from shards.errors import ConfigError
 
 BLOCK_BYTES = 1 << 19
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number, also if numpy made it.
+
+    Raises:
+        ConfigError: it is none, or too small; names the parameter.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{name}={value!r}: expected a whole number") from None
+    if number < least:
+        raise ConfigError(f"{name}={number}: expected at least {least}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -28,16 +45,15 @@ class ReadOptions:
     """
 
     shuffle: bool = True
-    lanes: int = 64
-    window: int = 16
+    lanes: int = 96
+    window: int = 8
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int = 32 << 30
     verify: bool = True
 
     def __post_init__(self) -> None:
         for name in ("lanes", "window", "cache_bytes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: expected at least 1")
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
 
     @property
     def cache_folder(self) -> Path | None:

@@ -114,6 +114,11 @@ class Epoch:
         """Number of the first crop after each entry's."""
         return np.cumsum(self.rule.counts(self.frames[self._entries[0]], self._phases))
 
+    @cached_property
+    def _starts(self) -> Ints:
+        """Number of each entry's first crop, and the number of crops."""
+        return np.concatenate([[0], self._ends])
+
     def __len__(self) -> int:
         """Crops of the epoch."""
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -141,7 +146,7 @@ class Epoch:
         """Where the crops of each run begin: ``[lanes + 1]``."""
         run = self.deal.run[self._entries[0]]
         first_entry = np.searchsorted(run, np.arange(self.deal.lanes + 1))
-        return np.concatenate([[0], self._ends])[first_entry]
+        return self._starts[first_entry]
 
     def _numbers(self, lane: int) -> Ints:
         """The crops of a lane, numbered through the dataset.
@@ -177,7 +182,7 @@ class Epoch:
     def _crops(self, numbers: Ints) -> Crops:
         sample, copy = self._entries
         entry = np.searchsorted(self._ends, numbers, side="right")
-        place = numbers - np.concatenate([[0], self._ends])[entry]
+        place = numbers - self._starts[entry]
         chosen = sample[entry]
         starts, variants = self.rule.cut(
             self.seed, self.number, self.ids[chosen], copy[entry], self._phases[entry], place

@@ -41,7 +41,7 @@ class LoaderState:
             FormatError: it is no state of a loader, or of another version.
         """
         version = document.get("version") if isinstance(document, Mapping) else None
-        if version != VERSION:
+        if type(version) is not int or version != VERSION:
             raise FormatError(
                 f"expected a loader state of version {VERSION}, found {version!r}",
                 hint="pass what LatentLoader.state_dict() returned",
@@ -52,8 +52,10 @@ class LoaderState:
             raise FormatError(f"expected a loader state, found other fields: {error}") from None
         for name in ("seed", "epoch", "cursor"):
             value = getattr(state, name)
-            if not isinstance(value, int) or (name != "seed" and value < 0):
+            if type(value) is not int or (name != "seed" and not 0 <= value < 1 << 53):
                 raise FormatError(f"loader state: expected a whole number {name}, found {value!r}")
+        if not isinstance(state.reading, Mapping):
+            raise FormatError(f"loader state: expected a mapping, found {state.reading!r}")
         return state
 
     def expect_same_order(self, here: LoaderState) -> None:

@@ -6,11 +6,13 @@ a pipe and says so, and nothing waits for ever. Frames go through the pipe as th
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -35,6 +37,7 @@ class Inline:
     """
 
     def __init__(self, reader: PartReader) -> None:
+        self.pid = os.getpid()
         self._reader = reader
         self._asked: list[Request] = []
 
@@ -48,9 +51,10 @@ class Inline:
         del worker
         return self._reader.read(self._asked.pop(0))
 
-    def forget(self) -> None:
+    def forget(self) -> bool:
         """See ``Workers``."""
         self._asked.clear()
+        return True
 
     def close(self) -> None:
         """See ``Workers``."""
@@ -68,16 +72,18 @@ class Workers:
 
     def __init__(self, reader: PartReader, count: int, start_method: str | None) -> None:
         context: Any = multiprocessing.get_context(start_method)
+        self.pid = os.getpid()
         self._name = reader.name
         self._pipes: list[Connection] = []
         self._processes: list[BaseProcess] = []
         self._asked = [0] * count
-        self.close = weakref.finalize(self, _end, self._processes, self._pipes)
+        self.close = weakref.finalize(self, _end, self.pid, self._processes, self._pipes)
         for _ in range(count):
             ours, theirs = context.Pipe()
             job = (theirs, reader, os.getpid())
             process = context.Process(target=_serve, args=job, daemon=True)
-            process.start()
+            with _uninterrupted():
+                process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
@@ -114,23 +120,31 @@ class Workers:
         finally:
             del found  # else the error and this frame would keep each other alive
 
-    def forget(self) -> None:
-        """Drop the answers to all requests that have none."""
-        for worker, count in enumerate(self._asked):
-            for _ in range(count):
-                try:
+    def forget(self) -> bool:
+        """Drop the answers to all requests that have none; False if a worker cannot go on."""
+        try:
+            for worker, count in enumerate(self._asked):
+                for _ in range(count):
                     self.answer(worker)
-                except EnvironmentFailure:
-                    raise
-                except JatsrError:  # of a batch that nobody wants any more
-                    continue
+        except JatsrError:  # about a batch that nobody wants any more
+            return False
+        return all(process.is_alive() for process in self._processes)
 
     def _dead(self, worker: int) -> EnvironmentFailure:
         process = self._processes[worker]
         process.join(_PATIENCE)
+        code = process.exitcode or 0
+        if code < 0:
+            reason = f"killed by {signal.Signals(-code).name}"
+            hint = "out of memory is the usual reason: lower num_workers, then resume"
+        else:
+            reason = f"exit code {code}"
+            hint = (
+                "see what it said above; with start_method='spawn' the main module needs "
+                "if __name__ == '__main__':"
+            )
         return EnvironmentFailure(
-            f"a process that reads {self._name} has died: {_reason(process.exitcode)}",
-            hint="out of memory is the usual reason: lower num_workers, then resume",
+            f"a process that reads {self._name} has died: {reason}", hint=hint
         )
 
 
@@ -145,7 +159,7 @@ class _Header:
 
 def _serve(pipe: Connection, reader: PartReader, parent: int) -> None:
     """Answer until the loader is closed or its process has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loader's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
         while True:
@@ -184,16 +198,25 @@ def _receive(handle: int, data: memoryview) -> None:
         data = data[count:]
 
 
-def _end(processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> None:
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start a process that Ctrl-C does not reach: it is the loader's to handle."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(pid: int, processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> None:
     """Kill the processes: they hold nothing that has to be put in order."""
+    if os.getpid() != pid:
+        return  # a child of the process that they belong to
     for process in processes:
         process.kill()
     for process, pipe in zip(processes, pipes, strict=False):
         pipe.close()
         process.join()
-
-
-def _reason(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}; it may have said more above"

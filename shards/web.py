@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 from shards import objects
 from shards.errors import ConfigError
 from shards.reader import RemoteReader
-from shards.retry import TruncatedError
+from shards.retry import TruncatedError, answer_of
 from shards.store import FileStat
+
+_SMALL = 8 << 20  # bytes of a file that may as well come as a whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,21 @@ class WebStore(RemoteReader):
     """
 
     def read(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        """See ``Store``."""
+        """See ``Store``; a part of a large file only from a server that knows ranges.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if length:
+            data = self._try(name, partial(_piece, start=offset, end=offset + length))
+            if len(data) == length:
+                return data
+            if len(data) > max(length, _SMALL):
+                raise ConfigError(
+                    f"{self.join(name)}: the server does not answer requests for parts of files, "
+                    f"{len(data)} bytes came instead of {length}",
+                    hint="copy the files or use a server that does",
+                )
         size = self._stat(name).size
         end = size if length is None else min(size, offset + length)
         if end <= offset:
@@ -61,6 +77,17 @@ class WebStore(RemoteReader):
         )
 
     write = put = put_tree = move = remove = remove_tree = lock = _refuse
+
+
+def _piece(files: Any, path: str, start: int, end: int) -> bytes:
+    """What a server sends for a range; nothing where that begins behind the end."""
+    try:
+        data: bytes = files.cat_file(path, start=start, end=end)
+    except Exception as error:
+        if answer_of(error)[0] != 416:
+            raise
+        return b""
+    return data
 
 
 def _range(files: Any, path: str, start: int, end: int, size: int) -> bytes:

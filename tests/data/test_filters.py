@@ -89,15 +89,16 @@ def test_filters_that_cannot_be_meant(bad):
 @pytest.mark.parametrize(
     ("mixture", "expected"),
     [
-        (Mixture("tag:genre", {"jazz": 3.0}), [1, 1, 3, 1, 1]),
+        (Mixture("tag:genre", {"jazz": 3.0}), [3, 1, 3, 1, 1]),
         (Mixture("source", {"/music/a": 2.0, "/music/a/": 4.0}), [4, 4, 2, 1, 1]),
         (Mixture("source", {"/music": 0.0}, other=5.0), [0, 0, 0, 5, 5]),
         (Mixture("caption_source", {"sidecar": 2.0}, other=0.0), [0, 0, 0, 2, 0]),
     ],
 )
 def test_mixtures(folder, mixture, expected):
-    dataset = LatentDataset(folder, crop_frames=64, mixture=mixture)
-    assert dataset.index.repeats.expected.tolist() == expected
+    index = LatentDataset(folder, crop_frames=64, mixture=mixture).index
+    found = dict(zip(index.frames.tolist(), index.repeats.expected.tolist(), strict=True))
+    assert [found.get(100 * n, 0) for n in range(1, 6)] == expected
 
 
 def test_mixtures_that_cannot_be_meant(folder):

@@ -6,13 +6,17 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
+import threading
 import time
 from itertools import islice
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +24,7 @@ from reading import expect_batch, write_lengths
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from jatsr_data import Filter, LatentDataset, LatentLoader, ReadOptions
+from jatsr_data.parts import PartReader
 from shards.errors import ConfigError, EnvironmentFailure, FormatError
 
 LENGTHS = [70, 300, 1, 512, 129, 64, 200, 400, 33, 640, 90, 128, 250]
@@ -201,7 +206,7 @@ def test_sizes_that_do_not_fit_are_refused_with_those_that_do(folder):
         LatentLoader(dataset, 6, 0, 3, 8)
     with pytest.raises(ConfigError, match="not a multiple of world_size=4"):
         LatentLoader(dataset, 6, 0, 4)
-    with pytest.raises(ConfigError, match="0 <= rank < world_size"):
+    with pytest.raises(ConfigError, match="rank=2: expected a number below world_size=2"):
         LatentLoader(dataset, 6, 2, 2)
     with pytest.raises(ConfigError, match="has no batch of 6000"):
         LatentLoader(dataset, 6000)
@@ -296,6 +301,110 @@ def _read_until_killed(folder, tells):
     tells.send([process.pid for process in multiprocessing.active_children()])
     signal.pause()
     del batches
+
+
+def test_one_loader_has_one_iteration_at_a_time(folder):
+    for workers in (0, 2):
+        loader = LatentLoader(dataset_of(folder), 6, num_workers=workers)
+        whole = [crops_of(batch) for batch in loader]
+        loader.set_epoch(0)
+        first = iter(loader)
+        next(first)
+        assert [crops_of(batch) for batch in loader] == whole
+        with pytest.raises(ConfigError, match="another iteration"):
+            next(first)
+
+
+def test_a_worker_that_died_between_epochs_is_replaced(folder):
+    loader = LatentLoader(dataset_of(folder), 6, num_workers=2)
+    whole = [crops_of(batch) for batch in loader]
+    process = multiprocessing.active_children()[0]
+    process.kill()
+    process.join()
+    loader.set_epoch(0)
+    assert [crops_of(batch) for batch in loader] == whole
+    loader.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_child_of_the_process_leaves_its_workers_alone(folder):
+    loader = LatentLoader(dataset_of(folder), 6, num_workers=1)
+    batches = iter(loader)
+    found = [crops_of(next(batches))]
+    told, tells = multiprocessing.get_context("fork").Pipe(duplex=False)
+
+    def use_it():
+        tells.send([crops_of(batch) for batch in loader])
+        loader.close()
+
+    child = multiprocessing.get_context("fork").Process(target=use_it)
+    child.start()
+    whole = told.recv()
+    child.join()
+    assert found + [crops_of(batch) for batch in batches] == whole
+    again = pickle.loads(pickle.dumps(loader))
+    assert [crops_of(batch) for batch in again] == [crops_of(batch) for batch in loader]
+
+
+def test_what_hangs_does_not_hold_up_the_end_of_an_iteration(folder, monkeypatch):
+    """A server that never answers, and the user has pressed Ctrl-C."""
+    real, asked, answer = PartReader.read, threading.Event(), threading.Event()
+
+    def read(reader, request):
+        if request.first:
+            asked.set()
+            answer.wait(60)
+        return real(reader, request)
+
+    monkeypatch.setattr("jatsr_data.ahead._PATIENCE", 0.05)
+    loader = LatentLoader(dataset_of(folder), 6)
+    batches = iter(loader)
+    with monkeypatch.context() as patch:
+        patch.setattr(PartReader, "read", read)
+        first = crops_of(next(batches))
+        assert asked.wait(30)
+        began = time.monotonic()
+        batches.close()
+        assert time.monotonic() - began < 20
+    assert crops_of(next(iter(loader))) == first
+    answer.set()
+
+
+def test_numbers_of_any_kind_are_taken_and_others_refused(folder):
+    dataset = dataset_of(folder, crop_frames=np.int64(64), seed=np.int32(1),
+                         select=Filter(min_rolloff=np.float32(0.25)))  # fmt: skip
+    loader = LatentLoader(dataset, np.int64(6), np.int64(0), np.int64(1), np.int64(0))
+    assert json.dumps(loader.state_dict())
+    for wrong in ({"crop_frames": 6.5}, {"crop_frames": 0}, {"seed": "1"}, {"select": {}}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))}="):
+            dataset_of(folder, **wrong)
+    for name, value in {"prefetch": 0, "num_workers": 1.5, "rank": -1, "start_method": "x"}.items():
+        with pytest.raises(ConfigError, match=f"{name}="):
+            LatentLoader(dataset, 6, **{name: value})
+    with pytest.raises(ConfigError, match="epoch=-1"):
+        loader.set_epoch(-1)
+
+
+def test_a_state_with_less_left_than_a_batch(folder):
+    loader = LatentLoader(dataset_of(folder), 6)
+    *_, last = (loader.state_dict() for _, _ in zip(range(len(loader) - 1), loader, strict=False))
+    larger = LatentLoader(dataset_of(folder), 24)
+    larger.load_state_dict(last)
+    assert list(larger) == []
+    assert larger.epoch == 1
+
+
+@pytest.mark.parametrize("damage", ["twice", "null", "gap"])
+def test_a_table_that_does_not_fit_the_shards_is_refused(folder, tmp_path, damage):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    table = pq.read_table(tmp_path / "samples.parquet")
+    rows = table.to_pylist(maps_as_pydicts="strict")
+    if damage == "twice":
+        rows[1] = rows[0]
+    rows[2] |= {"null": {"digest": None}, "gap": {"offset": 512}}.get(damage, {})
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "samples.parquet")
+    with pytest.raises(FormatError, match=r"samples\.parquet: expected (samples of|values in)"):
+        dataset_of(tmp_path)
 
 
 def test_a_moved_dataset_is_the_same_dataset(folder, tmp_path):

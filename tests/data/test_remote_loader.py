@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pytest
 from buckets import Fault
 from reading import write_lengths
 
 from jatsr_data import LatentDataset, LatentLoader, ReadOptions, dataset
+from shards import web
+from shards.errors import ConfigError
 from shards.storage import open_store
 
 LENGTHS = [300, 700, 64, 900, 512, 130, 800, 256, 600, 1000] * 8
@@ -87,5 +93,27 @@ def test_training_from_a_bucket(bucket, object_storage, tmp_path, monkeypatch):
     expect_equal(batches_of(loader_of(url, tmp_path / "c")), expected)
 
     server = proxy.url.replace("://", "://me:hunter2@")
-    web = f"{server}/{bucket.removeprefix('s3://')}/set"
-    expect_equal(batches_of(loader_of(web, tmp_path / "d")), expected)
+    address = f"{server}/{bucket.removeprefix('s3://')}/set"
+    expect_equal(batches_of(loader_of(address, tmp_path / "d")), expected)
+
+
+def test_a_web_server_without_ranges_is_refused_for_large_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "_SMALL", 30_000)
+    monkeypatch.setattr(dataset, "BLOCK_BYTES", 10_000)
+    write_lengths(tmp_path / "set", LENGTHS[:10], per_shard=10)
+    handler = functools.partial(_QuietHandler, directory=str(tmp_path / "set"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            loader = loader_of(f"http://127.0.0.1:{server.server_port}", tmp_path / "cache")
+            with pytest.raises(ConfigError, match=r"000000\.tar: the server does not answer"):
+                list(loader)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass

@@ -21,7 +21,7 @@ from jatsr_data.shelf import Shelf
 from shards.crop_rolloff import crop_rolloffs, touched_blocks
 from shards.envelope import BINS, COLUMNS, blocks_of
 
-AHEAD = 32  # blocks that are fetched before they are needed
+AHEAD = 64  # blocks that are fetched before they are needed
 
 
 class CropReader:
@@ -44,7 +44,7 @@ class CropReader:
             cache,
             capacity=lanes * (options.window + 2) + AHEAD,
             verify=options.verify,
-            fetchers=2 if dataset.store.is_local else 16,
+            fetchers=2 if dataset.store.is_local else 32,
         )
         codec = dataset.manifest.codec
         self._dtype = np.dtype(codec["stored_dtype"])

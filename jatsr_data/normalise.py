@@ -1,8 +1,16 @@
-"""From stored frames to latents whose channels have mean 0 and variance 1.
+"""From stored frames to latents of mean 0 and variance 1, or less in channels with little in them.
 
 Means and standard deviations come from the statistics of the whole ``train`` split, whatever is
 read. Those of the low-res signal are of all its variants together: which one it is cannot be known
 when a model is used.
+
+No channel is divided by less than ``FLOOR`` of the largest standard deviation. Where sources end
+early (32 kHz, MP3), the upper channels of the embedded codec hold little but 16-bit rounding: at
+unit variance it would be noise that nobody can learn.
+
+Nor is a low-res channel divided by less than the high-res one. Above its cutoff it holds only what
+rounding and the resampler leave. At unit variance that would be noise, and what another resampler
+leaves would be tens of standard deviations when a model is used.
 """
 
 from __future__ import annotations
@@ -24,6 +32,8 @@ from shards.statistics import read_totals
 from shards.storage import StoreLike, open_store
 
 Space = Literal["latents", "projected"]
+
+FLOOR = 5e-3
 
 
 class LatentCodec(Protocol):
@@ -49,6 +59,9 @@ class Scale:
     Args:
         mean: float ``[D]``.
         std: float ``[D]``, all above 0.
+
+    Raises:
+        FormatError: numbers that are not finite, or a standard deviation that is not above 0.
     """
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
@@ -58,19 +71,29 @@ class Scale:
             self.mean, self.std = (
                 v.to("cpu", torch.float32, copy=True)[:, None] for v in (mean, std)
             )
+        if not (self.mean.isfinite() & self.std.isfinite() & (self.std > 0)).all():
+            raise FormatError(
+                "expected finite means and standard deviations above 0, found others",
+                hint="the statistics or the checkpoint are damaged; jatsr verify checks a dataset",
+            )
         self._tables = {self.mean.device: (self.mean, self.std)}
 
     @staticmethod
     def of(moments: Moments) -> Scale:
         """The scale of what the moments describe.
 
-        A channel that does not vary, or by less than float32 can tell, gets standard deviation 1:
-        so it becomes 0 and stays finite.
+        Standard deviations are at least ``FLOOR`` of the largest; 1 where no channel varies by more
+        than float32 can tell.
         """
         std = np.sqrt(moments.variance)
         largest = np.maximum(np.abs(moments.min), np.abs(moments.max))
-        constant = std <= largest * np.finfo(np.float32).eps
-        return Scale(torch.from_numpy(moments.mean), torch.from_numpy(np.where(constant, 1.0, std)))
+        std[std <= largest * np.finfo(np.float32).eps] = 0
+        floor = FLOOR * std.max() or 1.0
+        return Scale(torch.from_numpy(moments.mean), torch.from_numpy(std.clip(min=floor)))
+
+    def at_least(self, other: Scale) -> Scale:
+        """The same means; no standard deviation is smaller than the other's."""
+        return Scale(self.mean[:, 0], self.std.maximum(other.std)[:, 0])
 
     def apply(self, z: Tensor) -> Tensor:
         """Normalise ``[..., D, T]`` on its device; float32, or float64 if z is."""
@@ -123,6 +146,8 @@ class Normaliser:
     ) -> Normaliser:
         """Take the scales from a dataset: its manifest and a few small files are read.
 
+        The low-res scale is at least the high-res one.
+
         Raises:
             ConfigError: the codec does not have the space, or ``train`` is empty.
             FormatError: there is no readable dataset, or it has no statistics of the space.
@@ -144,8 +169,9 @@ class Normaliser:
                 f"found none of {', '.join(missing)}",
                 hint="run the same jatsr build command again: it derives them from the shards",
             )
-        hr, *lr = (totals[name] for name in names)
-        return Normaliser(codec, space, Scale.of(hr), Scale.of(merge_all(lr, len(hr.mean))))
+        first, *others = (totals[name] for name in names)
+        hr, lr = Scale.of(first), Scale.of(merge_all(others, len(first.mean)))
+        return Normaliser(codec, space, hr, lr.at_least(hr))
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """High- and low-res latents, each float32 ``[B, channels, D, T]``."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from shards.errors import ConfigError
 
-BLOCK_BYTES = 1 << 19
+BLOCK_BYTES = 786432
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -46,7 +46,7 @@ class ReadOptions:
 
     shuffle: bool = True
     lanes: int = 96
-    window: int = 8
+    window: int = 6
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int = 32 << 30
     verify: bool = True

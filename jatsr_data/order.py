@@ -22,6 +22,7 @@ from jatsr_data.draws import draws, uniform
 from jatsr_data.mixture import Repeats
 
 Ints = NDArray[np.int64]
+_SINGLE = 3  # excerpts at the end of each run that are blocks of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,9 @@ class Deal:
         breaks[1:] |= offset[1:] != offset[:-1] + size[:-1]
         within = offset - offset[np.flatnonzero(breaks)][np.cumsum(breaks) - 1]
         breaks[1:] |= np.diff(within // block_bytes) > 0
+        # Those that other lanes may be given are fetched one by one.
+        left = np.searchsorted(run, run, side="right") - np.arange(len(run))
+        breaks |= left <= _SINGLE
         lane_of = np.argsort(np.argsort(draws(0, 0, "lanes", np.arange(lanes)), kind="stable"))
         return Deal(run, lane_of, np.cumsum(breaks) - 1)
 

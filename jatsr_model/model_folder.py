@@ -32,7 +32,7 @@ class Card:
     """What a network is.
 
     Args:
-        model: name of the preset, or empty.
+        model: name of the preset; empty where none or more than one is meant.
         config: shape and function.
         prediction: ``x`` (data) or ``v`` (velocity).
         origin: where the weights came from; JSON-ready.
@@ -48,7 +48,8 @@ def save_network(folder: Path, network: DiT, card: Card) -> None:
     """Write a new folder; it appears whole or not at all.
 
     Raises:
-        ModelError: there is something under this name already.
+        ModelError: there is something under this name already, or the tensors of the network
+            cannot be saved (none in memory, sparse, or sharing memory).
         EnvironmentFailure: the disk is full.
     """
     if folder.exists():
@@ -59,8 +60,7 @@ def save_network(folder: Path, network: DiT, card: Card) -> None:
     try:
         with machine_errors(f"writing {folder}"):
             staged.mkdir(parents=True)
-            state = {k: v.contiguous() for k, v in network.state_dict().items()}
-            save_file(state, staged / WEIGHTS)
+            _save_weights(network, staged / WEIGHTS)
             (staged / CARD).write_bytes(pretty_json(_facts(card, staged / WEIGHTS)))
             fsync_tree(staged)
             os.rename(staged, folder)
@@ -71,6 +71,17 @@ def save_network(folder: Path, network: DiT, card: Card) -> None:
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _save_weights(network: DiT, path: Path) -> None:
+    try:
+        state = {k: v.contiguous() for k, v in network.state_dict().items()}
+        save_file(state, path)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"this network cannot be saved: {error}",
+            hint="its tensors must be dense, in memory, and none a part of another",
+        ) from error
 
 
 def _facts(card: Card, weights: Path) -> dict[str, Any]:
@@ -111,7 +122,9 @@ def read_card(folder: Path) -> tuple[Card, str]:
             origin=facts["origin"],
         )
         return card, str(facts["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(
             f"{path} should describe a network: {error!r}",
             hint="name a folder written by jatsr import-checkpoint",

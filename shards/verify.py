@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from shards.layout import LEDGER, SAMPLES, SILENCE, SPLITS, STATISTICS
+from shards.files import canonical_json
+from shards.layout import LEDGER, MANIFEST, SAMPLES, SILENCE, SPLITS, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.problems import Checked, Problem, guard
 from shards.silence import read_silence
@@ -59,6 +61,13 @@ def verify(dataset: StoreLike, spaces: Spaces | None) -> Iterator[Checked]:
 def _check_files(
     store: Store, manifest: Manifest, by_shard: Mapping[str, Sequence[Any]]
 ) -> Iterator[Problem]:
+    fingerprint = hashlib.sha256(canonical_json(dict(manifest.config))).hexdigest()
+    if fingerprint != manifest.fingerprint:
+        yield Problem(
+            MANIFEST,
+            f"says fingerprint {manifest.fingerprint[:12]}, but that of its config is "
+            f"{fingerprint[:12]}",
+        )
     silence = guard(SILENCE, lambda: read_silence(store, manifest))
     if isinstance(silence, Problem):
         yield silence

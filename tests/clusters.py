@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ class RayCluster:
         from ray.cluster_utils import Cluster
 
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # sockets need a short path
+        # The cluster's address is written here, where no Ray need have been before.
+        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
         self._cluster = Cluster()
         self.add(2, include_dashboard=False, dashboard_port=None, _system_config=_SYSTEM)
 

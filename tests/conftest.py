@@ -1,7 +1,8 @@
-"""Fixtures: an album, and builds without a command line."""
+"""Fixtures: an album, and builds without a command line; how sessions run."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,16 @@ import pytest
 from buckets import bucket, object_storage  # noqa: F401 - fixtures
 from clusters import ray_cluster  # noqa: F401
 from helpers import QuietUi, write_music
+from parallel import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+from temporary import own_tmpdir, use_memory  # noqa: F401
+
+use_memory()
+
+
+def pytest_configure() -> None:
+    """In the background of a shell SIGINT is ignored, and would be by what tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 import pytest
 from helpers import shard_bytes, write_music
 
+import cli
+
 COMMAND = [sys.executable, "-c", "import cli; cli.main()"]
 
 
@@ -19,6 +22,22 @@ def jatsr(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=150, **options
     )
+
+
+@pytest.fixture
+def jatsr_here(capsys, monkeypatch):
+    """The same in this process, which has imported everything already."""
+    sigterm = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["jatsr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, sigterm)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +64,9 @@ def test_help_is_quick_and_lists_the_verbs():
         assert f"'{heavy}'" not in loaded
 
 
-@pytest.mark.parametrize("verb", ["build", "verify", "info", "preview", "codec", "doctor"])
-def test_every_verb_has_help(verb):
-    done = jatsr(verb, "--help")
+@pytest.mark.parametrize("verb", cli.COMMANDS)
+def test_every_verb_has_help(jatsr_here, verb):
+    done = jatsr_here(verb, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
 
@@ -58,10 +77,10 @@ def test_a_second_build_says_that_there_is_nothing_to_do(album, dataset):
     assert "nothing to do" in done.stdout
 
 
-def test_info_verify_and_their_json(dataset):
-    facts = json.loads(jatsr("info", dataset, "--json").stdout)
+def test_info_verify_and_their_json(jatsr_here, dataset):
+    facts = json.loads(jatsr_here("info", dataset, "--json").stdout)
     assert sum(split["tracks"] for split in facts["splits"].values()) == 9
-    text = jatsr("info", dataset).stdout
+    text = jatsr_here("info", dataset).stdout
     assert "mdct" in text
     assert "sinc:16000" in text
     done = jatsr("verify", dataset, "--json")
@@ -69,36 +88,36 @@ def test_info_verify_and_their_json(dataset):
     assert json.loads(done.stdout)["problems"] == []
 
 
-def test_verify_finds_a_flipped_bit_and_exits_with_1(album, build, tmp_path):
-    build(album, tmp_path / "out")
+def test_verify_finds_a_flipped_bit_and_exits_with_1(jatsr_here, dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "out")
     shard = next((tmp_path / "out" / "train").glob("*.tar"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(bytes(data))
-    done = jatsr("verify", tmp_path / "out")
+    done = jatsr_here("verify", tmp_path / "out")
     assert done.returncode == 1
     assert shard.name in done.stderr
     assert "sha256" in done.stderr
 
 
-def test_dry_run_prints_the_plan_and_writes_nothing(album, tmp_path):
-    done = jatsr("build", album, tmp_path / "out", "--dry-run")
+def test_dry_run_prints_the_plan_and_writes_nothing(jatsr_here, album, tmp_path):
+    done = jatsr_here("build", album, tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "9 tracks" in done.stdout
     assert not (tmp_path / "out").exists()
-    plan = json.loads(jatsr("build", album, tmp_path / "out", "--dry-run", "--json").stdout)
+    plan = json.loads(jatsr_here("build", album, tmp_path / "out", "--dry-run", "--json").stdout)
     assert plan["tracks"] == 9
     assert plan["seconds"] > 0
 
 
-def test_errors_name_the_flag_and_exit_with_1_or_2(album, tmp_path):
-    done = jatsr("build", album, tmp_path / "out", "--lr", "sinc:fast")
+def test_errors_name_the_flag_and_exit_with_1_or_2(jatsr_here, album, tmp_path):
+    done = jatsr_here("build", album, tmp_path / "out", "--lr", "sinc:fast")
     assert (done.returncode, "--lr" in done.stderr) == (1, True)
     assert "Traceback" not in done.stderr
-    assert jatsr("build", album).returncode == 2
-    assert jatsr("build", tmp_path / "none", tmp_path / "out").returncode == 1
-    assert jatsr("info", tmp_path).returncode == 1
-    assert jatsr("verify", tmp_path).returncode == 1
+    assert jatsr_here("build", album).returncode == 2
+    assert jatsr_here("build", tmp_path / "none", tmp_path / "out").returncode == 1
+    assert jatsr_here("info", tmp_path).returncode == 1
+    assert jatsr_here("verify", tmp_path).returncode == 1
 
 
 def test_a_failing_build_never_exits_with_0(tmp_path):
@@ -109,8 +128,8 @@ def test_a_failing_build_never_exits_with_0(tmp_path):
     assert "--max-failed" in done.stderr
 
 
-def test_json_logs_are_json_and_the_result_too(album, tmp_path):
-    done = jatsr("build", album, tmp_path / "out", "--json-logs", "--json", "--workers", "0")
+def test_json_logs_are_json_and_the_result_too(jatsr_here, album, tmp_path):
+    done = jatsr_here("build", album, tmp_path / "out", "--json-logs", "--json", "--workers", "0")
     events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert [e["phase"] for e in events if e["event"] == "start"] == [
         "scan", "build", "assemble", "publish",
@@ -118,7 +137,7 @@ def test_json_logs_are_json_and_the_result_too(album, tmp_path):
     assert json.loads(done.stdout)["files"] == {"ok": 9}
 
 
-SIGNAL_OPTIONS = ("--workers", "2", "--captions", "none")
+SIGNAL_OPTIONS = ("--lr", "sinc:16000", "--captions", "none", "--workers")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +146,7 @@ def uninterrupted(tmp_path_factory):
     root = tmp_path_factory.mktemp("signals")
     for index in range(10):
         write_music(root / "in" / f"{index}.wav", 6.0, index)
-    done = jatsr("build", root / "in", root / "whole", *SIGNAL_OPTIONS)
+    done = jatsr("build", root / "in", root / "whole", *SIGNAL_OPTIONS, 0)
     assert done.returncode == 0, done.stderr
     return root / "in", shard_bytes(root / "whole")
 
@@ -138,7 +157,7 @@ def test_signals_leave_a_build_that_continues_to_the_same_bytes(uninterrupted, t
     music, expected = uninterrupted
     out = tmp_path / "out"
     with subprocess.Popen(
-        [*COMMAND, "build", str(music), str(out), *SIGNAL_OPTIONS],
+        [*COMMAND, "build", str(music), str(out), *SIGNAL_OPTIONS, "2"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         while not list(out.glob(".jatsr/*/parts/*/*.json")):
@@ -151,7 +170,7 @@ def test_signals_leave_a_build_that_continues_to_the_same_bytes(uninterrupted, t
         assert "same command again" in err
         assert "Traceback" not in err
     assert not (out / "dataset.json").exists()
-    done = jatsr("build", music, out, *SIGNAL_OPTIONS)
+    done = jatsr("build", music, out, *SIGNAL_OPTIONS, 0)
     assert done.returncode == 0, done.stderr
     assert "continuing" in done.stderr
     assert shard_bytes(out) == expected

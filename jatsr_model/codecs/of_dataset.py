@@ -11,6 +11,8 @@ from jatsr_model.codecs import CodecConfig, CodecSpec, resolve
 from shards.errors import ConfigError
 from shards.manifest import Manifest
 
+_SAME = ("name", "version", "sample_rate", "hop", "latent_dim", "stored_rows", "stored_dtype")
+
 
 def on_cpu(codec: CodecSpec) -> CodecSpec:
     """For latents of stored frames and a frame of silence, on a machine that may have no other.
@@ -29,7 +31,8 @@ def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
         weights: where its weights are; None for the usual places.
 
     Raises:
-        ConfigError: no weights, or other ones than the dataset was made with.
+        ConfigError: no weights, or other ones than the dataset was made with; or this release has
+            another version of the codec.
     """
     wanted: Mapping[str, Any] = manifest.codec
     precision = wanted.get("numerics", {}).get("precision", "fp32")
@@ -38,6 +41,14 @@ def codec_of(manifest: Manifest, weights: Path | None = None) -> CodecSpec:
             name=wanted["name"], weights=weights, device="cpu", precision=precision, compile=False
         )
     )
+    here = {**vars(spec), **spec.identity}
+    other = [key for key in _SAME if here[key] != wanted.get(key)]
+    if other:
+        raise ConfigError(
+            f"codec {wanted['name']}: the dataset was made with "
+            + ", ".join(f"{key} {wanted.get(key)}, here it has {here[key]}" for key in other),
+            hint="use the jatsr release that made the dataset, or build it again with this one",
+        )
     found, expected = (identity.get("weights_sha256") for identity in (spec.identity, wanted))
     if found != expected:
         raise ConfigError(

@@ -44,8 +44,13 @@ def import_checkpoint(
     }
     folder = None if check else output or file.with_suffix("")
     if folder is not None:
-        name = imported.models[0] if imported.models else ""
-        origin = {"file": file.name, "sha256": sha256_file(file), **imported.facts}
+        name = imported.models[0] if len(imported.models) == 1 else ""  # v3 has four of its shape
+        origin = {
+            "file": file.name,
+            "sha256": sha256_file(file),
+            "models": list(imported.models),
+            **imported.facts,
+        }
         card = Card(model=name, config=network.config, prediction="x", origin=origin)
         save_network(folder, network, card)
         facts["folder"] = str(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from jatsr_model.dit.recipe import Preset
 
 
+def _number(_: click.Context, parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which every comparison with a range lets through
+        raise click.BadParameter("expected a number", param=parameter)
+    return value
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("--compare", nargs=2, metavar="A B", help="Two networks side by side.")
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     "--seconds",
     type=click.FloatRange(min=0.5, max=600),
     default=16.0,
+    callback=_number,
     show_default=True,
     help="Length of the crop that memory is given for.",
 )
@@ -30,7 +38,8 @@ def models(
     """List the networks, or describe NAME: parameters, memory, operations, claims.
 
     Everything is counted on the network itself, without memory for its weights. Memory is that of
-    tensors; what allocators and kernels add to it is not in it.
+    tensors under bf16 autocast on a CPU, a lower bound: what allocators and kernels add to it, and
+    the float32 copies that GPUs keep for layer norms, are not in it.
     """
     from jatsr_model.dit import PRESETS, preset
 
@@ -110,8 +119,8 @@ def _table(facts: list[dict[str, Any]]) -> str:
     ]
     claims = [f"  {row['name']}: {_claim_text(c)}" for row in facts for c in row["claims"]]
     note = (
-        "GFLOP: one evaluation, per second of audio. train: weights, gradients, AdamW, average, "
-        f"one crop of {facts[0]['crop_seconds']:.1f} s. infer: bf16."
+        "GFLOP: one evaluation, per second of audio. train: at least; weights, gradients, AdamW, "
+        f"average, one crop of {facts[0]['crop_seconds']:.1f} s. infer: bf16."
     )
     return "\n".join(
         [head, *lines, note, "Claims, and how far they are from what was counted:", *claims]

@@ -48,6 +48,8 @@ def preview(
     With --save also what they sound and look like: decoded from the stored frames, at the level
     that the dataset has.
     """
+    if codec_weights is not None and folder is None:
+        raise click.UsageError("--codec-weights: only --save decodes, so give --save as well")
     from jatsr_data import LatentDataset, LatentLoader
     from jatsr_model.commands.preview_files import open_saver
 

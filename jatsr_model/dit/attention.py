@@ -15,7 +15,7 @@ class Attention(nn.Module):
     """Scaled dot-product attention; each key head serves ``heads / kv_heads`` query heads.
 
     Args:
-        config: width, heads, dropout.
+        config: width, heads, and in legacy mode dropout.
         kv_heads: key and value heads.
         source_dim: width of what keys and values are made of.
     """
@@ -23,8 +23,8 @@ class Attention(nn.Module):
     def __init__(self, config: DiTConfig, kv_heads: int, source_dim: int) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.grouped = kv_heads != config.heads
-        self.dropout = config.dropout
+        self.group = config.heads // kv_heads
+        self.dropout = config.dropout if config.legacy else 0.0
         self.query = nn.Linear(config.hidden, config.hidden, bias=False)
         self.key = nn.Linear(source_dim, kv_heads * self.head_dim, bias=False)
         self.value = nn.Linear(source_dim, kv_heads * self.head_dim, bias=False)
@@ -55,13 +55,16 @@ class Attention(nn.Module):
         key = self.key_norm(self._heads(self.key(source)))
         if turn is not None:
             query, key = rotate(query, turn), rotate(key, turn)
+        value = self._heads(self.value(source))
+        if mask is not None:  # no fused kernel on GPUs takes both a mask and groups
+            key, value = (x.repeat_interleave(self.group, dim=1) for x in (key, value))
         mixed = functional.scaled_dot_product_attention(
             query,
             key,
-            self._heads(self.value(source)),
+            value,
             attn_mask=mask,
             dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.grouped,
+            enable_gqa=self.group > 1 and mask is None,
         )
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +23,9 @@ _CHOICES = {
     "time": TimeEmbedding,
     "null": Null,
 }
+_AT_LEAST_1 = ("latent_dim", "hidden", "depth", "heads", "kv_heads", "mlp_hidden", "patch",
+               "bottleneck")  # fmt: skip
+_AT_LEAST_0 = ("rotary", "text_dim", "text_kv_heads", "rolloff_dim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +53,16 @@ class DiTConfig:
             the embedding constant over [0, 1].
         rotary: rotated dimensions of a head; 0 rotates all.
         qk_norm: RMSNorm of every query and key.
-        dropout: of attention weights and in the MLP, during training.
+        dropout: in the MLP during training; in legacy mode also of attention weights, which keeps
+            CPUs from their fast kernel of attention.
         drop_path: share of dropped branches in the last block, growing linearly from 0.
         text_dim: width of text embeddings, 0 for none.
         text_kv_heads: key and value heads of cross-attention.
         rolloff_dim: width of a roll-off embedding, 0 for none. With text it must be ``text_dim``,
             since roll-offs are then also tokens that cross-attention sees.
         null: what stands for a condition that is not given.
-        legacy: zeros that fill the last patch are attended to, as in the original.
+        legacy: zeros that fill the last patch are attended to, as in the original; only with a
+            ``bottleneck`` entry.
     """
 
     latent_dim: int
@@ -94,9 +100,7 @@ class DiTConfig:
                 raise ConfigError(
                     f"{name} is '{getattr(self, name)}'", hint="one of " + ", ".join(get_args(kind))
                 )
-        for name in ("latent_dim", "hidden", "depth", "mlp_hidden", "patch", "bottleneck"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", hint="give 1 or more")
+        self._check_numbers()
         _divides("heads", self.heads, "hidden", self.hidden)
         _divides("kv_heads", self.kv_heads, "heads", self.heads)
         if self.rotated % 2:
@@ -121,6 +125,24 @@ class DiTConfig:
                 f"rolloff_dim is {self.rolloff_dim} and text_dim {self.text_dim}",
                 hint="with text they must be equal: roll-offs are tokens beside the text",
             )
+        if self.legacy and self.entry != "bottleneck":
+            raise ConfigError(
+                f"legacy with a {self.entry} entry", hint="the originals have entry 'bottleneck'"
+            )
+
+    def _check_numbers(self) -> None:
+        for least, names in ((1, _AT_LEAST_1), (0, _AT_LEAST_0)):
+            for name in names:
+                value = getattr(self, name)
+                if type(value) is not int or value < least:
+                    raise ConfigError(
+                        f"{name} is {value!r}", hint=f"give a whole number, {least} or more"
+                    )
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", hint="0 or more, below 1")
+        if not math.isfinite(self.time_scale):
+            raise ConfigError(f"time_scale is {self.time_scale}", hint="give a finite number")
 
     @property
     def head_dim(self) -> int:

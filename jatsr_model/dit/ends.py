@@ -29,6 +29,9 @@ class Entry(nn.Module):
     def forward(self, latents: Tensor, grid: Grid) -> Tensor:
         """Project the patches."""
         if self.convolution is not None:
+            if grid.lengths is not None:  # NaN behind the end would reach the convolution's weights
+                inside = torch.arange(grid.frames, device=latents.device) < grid.lengths[..., None]
+                latents = latents.where(inside, 0)
             latents = latents + self.convolution(latents)
         out: Tensor = self.project(patchify(latents, grid))
         return out

@@ -1,7 +1,8 @@
 """What a network costs, counted on tensors without data: parameters, memory, operations.
 
 Operations and activations are linear in the depth, so networks of one and of two blocks are run
-and the rest is arithmetic.
+and the rest is arithmetic. They run as in training, under bf16 autocast, but on the CPU, so memory
+is a lower bound: on GPUs autocast also keeps float32 inputs of layer norms.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Cost:
         modules: parameters by part of the network; they add up to ``parameters``.
         seconds: of the crop that the following figures are for.
         forward_flops: of one evaluation; a product and a sum are two.
-        activation_bytes: kept for the backward pass, in bf16, without dropout.
+        activation_bytes: kept for the backward pass under bf16 autocast, without dropout.
         recomputed_bytes: the same where blocks recompute their activations.
         block_bytes: the share of one block.
         modulated_share: share of the parameters that act on one vector per sample.
@@ -129,28 +130,30 @@ def _part(name: str) -> str:
 def _run(config: DiTConfig, frames: int) -> tuple[int, int]:
     """Operations of a forward pass, and bytes that it keeps for the backward pass."""
     with FakeTensorMode():
-        network = _in_bf16(DiT(config))
-        latents = torch.empty(1, config.latent_dim, frames, dtype=torch.bfloat16)
+        network = _cast_ahead(DiT(config))
+        latents = torch.empty(1, config.latent_dim, frames)
         given = Conditions(
             low=latents,
             rolloff=torch.empty(1, 2),
-            text=torch.empty(1, CAPTION_TOKENS, max(config.text_dim, 1), dtype=torch.bfloat16),
+            text=torch.empty(1, CAPTION_TOKENS, max(config.text_dim, 1)),
         )
         counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
-        with counter, torch.no_grad():
+        autocast = torch.autocast("cpu", torch.bfloat16)
+        with autocast, counter, torch.no_grad():
             network.eval()(latents, torch.empty(1), given)
         kept = _Kept(network)
-        with saved_tensors_hooks(kept.add, _same):
+        with autocast, saved_tensors_hooks(kept.add, _same):
             out = network.train()(latents, torch.empty(1), given)
         del out
         return counter.get_total_flops(), kept.bytes
 
 
-def _in_bf16(network: DiT) -> DiT:
-    """As ``network.bfloat16()``, which tensors without data do not allow."""
+def _cast_ahead(network: DiT) -> DiT:
+    """Make those weights bf16 that autocast would: its copies of them are no activations."""
     for module in network.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(parameter.bfloat16()))
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                setattr(module, name, nn.Parameter(parameter.bfloat16()))
     return network
 
 

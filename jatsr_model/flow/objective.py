@@ -13,6 +13,8 @@ from jatsr_model.dit.conditions import Conditions
 from jatsr_model.flow.path import Prediction, interpolate, target, to_data
 from jatsr_model.flow.times import TimeLaw, sample
 from jatsr_model.losses import Guess, LossSum
+from jatsr_model.losses.total import MAIN
+from shards.errors import ConfigError
 
 
 class Network(Protocol):
@@ -71,6 +73,10 @@ class Objective:
         losses: and their weights.
         condition_dropout: probability of leaving out a condition of a sample.
         condition_noise: standard deviation of the noise on the normalised low-res latents.
+
+    Raises:
+        ConfigError: losses of the data with ``v``. Data are ``z + (1 - t) v``, so that their
+            gradients would fade where t lets them act.
     """
 
     prediction: Prediction
@@ -78,6 +84,15 @@ class Objective:
     losses: LossSum
     condition_dropout: float = 0.1
     condition_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check that losses and prediction fit together."""
+        of_data = [name for name in self.losses.chosen if name not in MAIN]
+        if self.prediction == "v" and of_data:
+            raise ConfigError(
+                f"--loss {', '.join(of_data)}: not with a network that predicts velocity",
+                hint="leave it out, or train a network that predicts data (prediction x)",
+            )
 
     def draw(
         self, truth: Truth, given: Conditions, generator: torch.Generator

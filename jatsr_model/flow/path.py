@@ -1,8 +1,8 @@
 """The straight path ``z = (1 - t) noise + t data`` and what follows from it.
 
-Its velocity is ``v = data - noise``, hence ``data = z + (1 - t) v`` and ``noise = z - t v``. Two of
-the four conversions divide, by ``1 - t`` or by ``t``; there the divisor is kept above ``GUARD``.
-Everything else is exact, and those two are too while the divisor is larger.
+Its velocity is ``v = data - noise``, hence ``data = z + (1 - t) v`` and ``noise = z - t v``. From
+predicted data, velocity and noise follow by dividing by ``1 - t``, which is kept above ``GUARD``:
+up to there they are exact, as everything else is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 Prediction = Literal["x", "v"]
 
-GUARD = 1e-3
+GUARD = 1e-4
 
 
 def spread(t: Tensor, like: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +31,7 @@ class Imported:
         network: in evaluation mode, in legacy mode.
         models: presets of this shape; empty where none has it.
         derived: tensors that were left out, since they follow from others.
-        facts: counters found in the file.
+        facts: counters found in the file, finite.
     """
 
     network: DiT
@@ -58,12 +61,24 @@ def import_checkpoint(path: Path, model: str = "") -> Imported:
         _refuse(path, config, model)
     with torch.device("meta"):
         network = DiT(config)
-    renamed = {rename(name): tensor.float() for name, tensor in state.items()}
-    _check(network.state_dict(), renamed, path)
-    network.load_state_dict(renamed, strict=True, assign=True)
-    facts = {k: checkpoint[k] for k in _COUNTERS if isinstance(checkpoint.get(k), int | float)}
-    models = (model,) if model else names
-    return Imported(network=network.eval(), models=models, derived=len(derived), facts=facts)
+    names_of = {name: rename(name) or f"{name} (not a name of theirs)" for name in state}
+    _check(network.state_dict(), {ours: state[name] for name, ours in names_of.items()}, path)
+    # copied: tensors in the file may share memory
+    weights = {ours: state[name].to(torch.float32, copy=True) for name, ours in names_of.items()}
+    network.load_state_dict(weights, strict=True, assign=True)
+    return Imported(
+        network=network.eval(),
+        models=(model,) if model else names,
+        derived=len(derived),
+        facts=_facts(checkpoint),
+    )
+
+
+def _facts(checkpoint: Mapping[str, Any]) -> dict[str, int | float]:
+    """Finite counters; the best loss is infinite until there is one."""
+    found = {name: checkpoint.get(name) for name in _COUNTERS}
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()}
+    return {k: v for k, v in plain.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def _differences(found: DiTConfig, wanted: DiTConfig) -> list[str]:

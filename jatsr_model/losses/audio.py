@@ -18,12 +18,16 @@ TINY = 1e-4  # energy of a crop that counts as silence
 class AudioConsistency:
     """Relative square difference of two decoded crops below the cutoff of the low-res signal.
 
+    How long its gradient is against that of MSE depends on the decoder and on the crop's share of
+    the sample, so its weight is not comparable to others: look at ``gradient_ratios``.
+
     Args:
         decode: normalised data latents ``[B, C, F]`` -> audio ``[B, F * hop]``, differentiable.
         hop: samples per frame.
         frames: length of the crop; decoding is what this loss costs.
         context: frames decoded on both sides and thrown away, so that edges do not count.
-        generator: draws the place of the crop, on the CPU; None takes the middle.
+        generator: draws the place of the crop, on the CPU; None takes the middle. Where samples end
+            before the others, the crop lies before the first end.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -39,7 +43,8 @@ class AudioConsistency:
             ConfigError: the batch has no low-res latents or no cutoff.
         """
         low, cutoff = low_and_cutoff(guess)
-        start, length = self._crop(low.shape[-1])
+        frames = low.shape[-1] if guess.lengths is None else int(guess.lengths.min())
+        start, length = self._crop(frames)
         found = self._spectrum(guess.data_hat[..., start : start + length])
         with torch.no_grad():
             wanted = self._spectrum(low[..., start : start + length])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jatsr_model.losses.audio import AudioConsistency
+from jatsr_model.losses.terms import consistency
 from jatsr_model.losses.total import LossSum
 from shards.errors import ConfigError
 
@@ -22,12 +23,14 @@ def losses_for(
     Raises:
         ConfigError: consistency is asked for and cannot be had.
     """
-    if space == "mdct" or not weights.get("consistency"):
-        return LossSum(weights)
-    if audio is None:
+    if space == "mdct":
+        return LossSum(weights, {"consistency": consistency})
+    if audio is not None:
+        return LossSum(weights, {"consistency": audio})
+    if weights.get("consistency"):
         raise ConfigError(
             f"--loss consistency: channels of {space} latents are no bands of audio, so it needs "
             "the decoder",
             hint="give the codec's weights, or leave it out: --loss consistency=0",
         )
-    return LossSum(weights, {"consistency": audio})
+    return LossSum({name: weight for name, weight in weights.items() if name != "consistency"})

@@ -15,7 +15,8 @@ class Pull(NamedTuple):
     """The gradient of a weighted loss, against that of the main loss.
 
     Args:
-        ratio: of the lengths; about the weight, less where time gates the loss.
+        ratio: of the lengths. For white errors of standardised latents about the weight, less where
+            time gates the loss; of ``AudioConsistency`` whatever the decoder makes of it.
         cosine: of the angle between the two.
     """
 
@@ -23,7 +24,9 @@ class Pull(NamedTuple):
     cosine: float
 
 
-def gradient_ratios(losses: LossSum, output: Tensor, guess: Guess, t: Tensor) -> dict[str, Pull]:
+def gradient_ratios(
+    losses: LossSum, output: Tensor, guess: Guess, t: Tensor, lengths: Tensor | None = None
+) -> dict[str, Pull]:
     """Gradients in the output of the network, of every loss; the network is not differentiated.
 
     Args:
@@ -31,8 +34,9 @@ def gradient_ratios(losses: LossSum, output: Tensor, guess: Guess, t: Tensor) ->
         output: of the network, ``[B, C, T]``, requiring gradients.
         guess: made from this output.
         t: ``[B]``.
+        lengths: int64 ``[B]``, where samples end before T.
     """
-    terms = losses.terms(guess, t)
+    terms = losses.terms(guess, t, lengths)
     gradients = {
         name: _gradient(losses.weights[name] * term.mean(), output) for name, term in terms.items()
     }

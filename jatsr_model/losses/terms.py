@@ -42,6 +42,7 @@ class Guess:
         data: the truth.
         low: low-res latents in the units of the data (not of low-res latents), for consistency.
         cutoff: ``[B]``, where the low-res signal ends, as a share of the Nyquist frequency.
+        lengths: int64 ``[B]``, where samples end before T; there everything is zero.
     """
 
     output: Tensor
@@ -50,22 +51,37 @@ class Guess:
     data: Tensor
     low: Tensor | None = None
     cutoff: Tensor | None = None
+    lengths: Tensor | None = None
 
-    def in_float32(self) -> Guess:
-        """The same in float32."""
-        tensors = {k: v.to(torch.float32) for k, v in vars(self).items() if v is not None}
-        return replace(self, **tensors)
+    @property
+    def stretch(self) -> Tensor | float:
+        """``[B]``: how much larger means over the frames of a sample are than over all T."""
+        return 1.0 if self.lengths is None else self.data.shape[-1] / self.lengths
+
+    def in_float32(self, lengths: Tensor | None = None) -> Guess:
+        """The same in float32, with zeros behind the end of samples that have these lengths."""
+        tensors = {
+            name: value.to(torch.float32)
+            for name, value in vars(self).items()
+            if value is not None and name != "lengths"
+        }
+        if lengths is not None:
+            inside = torch.arange(self.data.shape[-1], device=lengths.device) < lengths[:, None]
+            for name in tensors.keys() - {"cutoff"}:
+                tensors[name] = tensors[name].where(inside[:, None], 0)
+        return replace(self, **tensors, lengths=lengths)
 
 
 def mse(guess: Guess) -> Tensor:
     """Mean square of the network's own error."""
-    return _mean((guess.output - guess.target).square())
+    return _mean((guess.output - guess.target).square()) * guess.stretch
 
 
 def charbonnier(guess: Guess) -> Tensor:
     """Mean of ``sqrt(error^2 + eps^2) - eps``: nearly the absolute error, smooth at zero."""
     error = guess.output - guess.target
-    return _mean((error.square() + CHARBONNIER_EPSILON**2).sqrt() - CHARBONNIER_EPSILON)
+    smooth = (error.square() + CHARBONNIER_EPSILON**2).sqrt() - CHARBONNIER_EPSILON
+    return _mean(smooth) * guess.stretch
 
 
 def frequency(guess: Guess) -> Tensor:
@@ -86,14 +102,15 @@ def frequency(guess: Guess) -> Tensor:
         share[-1] = 1 / frames
     magnitude = (share * logs.square()).sum(-1).mean(-1)
     phase = (share[:low] * _power(error)).sum(-1).mean(-1)
-    return FREQUENCY_SCALE * (magnitude + PHASE_WEIGHT * phase)
+    return FREQUENCY_SCALE * (magnitude + PHASE_WEIGHT * phase) * guess.stretch
 
 
 def multiscale(guess: Guess) -> Tensor:
     """Mean squares of the error averaged over 1, 2 and 4 frames."""
     error = guess.data_hat - guess.data
     pooled = [functional.avg_pool1d(error, scale, ceil_mode=True) for scale in SCALES]
-    return MULTISCALE_SCALE * torch.stack([_mean(e.square()) for e in pooled]).mean(0)
+    squares = torch.stack([_mean(e.square()) for e in pooled]).mean(0)
+    return MULTISCALE_SCALE * squares * guess.stretch
 
 
 def consistency(guess: Guess) -> Tensor:
@@ -107,7 +124,7 @@ def consistency(guess: Guess) -> Tensor:
     """
     low, cutoff = low_and_cutoff(guess)
     trusted = trusted_bands(cutoff, low.shape[1])
-    return _mean(trusted[..., None] * (guess.data_hat - low).square())
+    return _mean(trusted[..., None] * (guess.data_hat - low).square()) * guess.stretch
 
 
 def low_and_cutoff(guess: Guess) -> tuple[Tensor, Tensor]:
@@ -130,9 +147,9 @@ LOSSES: Mapping[str, Callable[[Guess], Tensor]] = MappingProxyType(
         "charbonnier": charbonnier,
         "frequency": frequency,
         "multiscale": multiscale,
-        "consistency": consistency,
     }
 )
+"""Those that suit any latents; which consistency does is for ``losses_for`` to choose."""
 
 
 def trusted_bands(cutoff: Tensor, bands: int, edge: float = 0.1) -> Tensor:

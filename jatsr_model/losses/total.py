@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
@@ -28,7 +28,8 @@ class LossSum:
 
     Args:
         weights: by name; zero weights are not computed.
-        further: losses beside those of ``LOSSES`` or in place of them; gated.
+        further: losses beside those of ``LOSSES`` or in place of them; gated. ``losses_for`` gives
+            the consistency that suits the latents.
     """
 
     weights: Mapping[str, float]
@@ -59,40 +60,32 @@ class LossSum:
                 hint="the others say nothing about early times; give mse=1",
             )
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of those with a weight."""
+        return tuple(name for name, weight in self.weights.items() if weight)
+
     def terms(self, guess: Guess, t: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
         """Every loss of every sample, gated, not weighted.
+
+        What lies behind the end of a sample is as if it were right and does not count in the means.
+        ``frequency`` and ``multiscale`` do this nearly: zeros make spectra finer, and a window over
+        the end holds some.
 
         Args:
             guess: any float type; computed in float32, outside of autocast.
             t: ``[B]``.
-            lengths: int64 ``[B]`` frames of each sample; what lies behind does not count.
+            lengths: int64 ``[B]`` frames of each sample, where some end before T.
 
         Returns:
             float32 ``[B]`` by name.
         """
         with torch.autocast(guess.data.device.type, enabled=False):
-            guess, scale = guess.in_float32(), torch.ones_like(t)
-            if lengths is not None:
-                guess, scale = _without_padding(guess, lengths)
-            functions = {**LOSSES, **self.further}
-            chosen = [name for name, weight in self.weights.items() if weight]
-            gates = {name: 1.0 if name in MAIN else gate(t) for name in chosen}
-            return {name: gates[name] * scale * functions[name](guess) for name in chosen}
+            guess, late = guess.in_float32(lengths), gate(t)
+            values = {name: {**LOSSES, **self.further}[name](guess) for name in self.chosen}
+            return {k: v if k in MAIN else late * v for k, v in values.items()}
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum, averaged over samples: what is minimised."""
         parts = [self.weights[name] * value.mean() for name, value in terms.items()]
         return torch.stack(parts).sum()
-
-
-def _without_padding(guess: Guess, lengths: Tensor) -> tuple[Guess, Tensor]:
-    """Make the padding right, and undo that it counts in the means."""
-    frames = guess.data.shape[-1]
-    inside = torch.arange(frames, device=lengths.device) < lengths[:, None, None]
-    zero = guess.data.new_zeros(())
-    tensors = {
-        name: torch.where(inside, value, zero)
-        for name, value in vars(guess).items()
-        if value is not None and name != "cutoff"
-    }
-    return replace(guess, **tensors), frames / lengths

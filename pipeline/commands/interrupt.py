@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from typing import NoReturn
 
 import click
 
@@ -19,7 +20,7 @@ def interruptible(ui: Bar | Lines | JsonLines, kept: str) -> Iterator[None]:
         ui: closed at the end, whatever happens.
         kept: what of the work is kept.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
@@ -28,3 +29,8 @@ def interruptible(ui: Bar | Lines | JsonLines, kept: str) -> Iterator[None]:
         raise SystemExit(130) from None
     finally:
         ui.close()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """As Ctrl-C does; not by its signal, which a shell makes its background jobs ignore."""
+    raise KeyboardInterrupt

@@ -37,7 +37,7 @@ def release(tmp_path: Path) -> Path:
 def request_(tmp_path: Path, release: Path) -> Iterator[FetchRequest]:
     handler = partial(_Quiet, directory=str(release.parents[1]))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
     yield FetchRequest(origin="github", folder=tmp_path / "cache", releases=address)

@@ -93,12 +93,38 @@ def test_the_scales_are_those_of_all_latents_together(case):
         assert scale.mean.shape == scale.std.shape == (len(z), 1)
         assert scale.mean.dtype == scale.std.dtype == torch.float32
         deviation = z.std(axis=1)
+        expected = deviation if name == "hr" else np.maximum(deviation, norm.hr.std[:, 0].numpy())
         error = np.abs(scale.mean[:, 0].numpy() - z.mean(axis=1))
         assert (error <= 1e-6 * (deviation + np.abs(z.mean(axis=1)))).all()
-        np.testing.assert_allclose(scale.std[:, 0].numpy(), deviation, rtol=1e-6)
+        np.testing.assert_allclose(scale.std[:, 0].numpy(), expected, rtol=1e-6)
         normal = scale.apply(torch.from_numpy(z).float()).double().numpy()
         np.testing.assert_allclose(normal.mean(axis=1), 0, atol=1e-5)
-        np.testing.assert_allclose(normal.var(axis=1), 1, rtol=1e-4)
+        variance = (deviation / expected) ** 2  # 1, or less
+        np.testing.assert_allclose(normal.var(axis=1), variance, rtol=1e-4)
+
+
+def test_what_lies_above_the_cutoff_stays_small(music):
+    """Rows of low-res signals that hold only residue are not blown up to unit variance."""
+    norm = Normaliser.read(music, MDCT)
+    z = everything(music, MDCT.latents)["lr"]
+    assert (norm.lr.std >= norm.hr.std).all()
+    deviation = norm.lr.apply(torch.from_numpy(z)).std(axis=1).numpy()
+    assert deviation[:80] == pytest.approx(1, abs=0.2)  # below 3.4 kHz
+    assert deviation[400:].max() < 0.25  # above 17.2 kHz
+
+
+def test_faint_channels_are_not_blown_up():
+    z = np.random.default_rng(0).standard_normal((3, 4000)) * [[2.0], [0.02], [1e-4]]
+    scale = Scale.of(Moments.of(z.astype(np.float32)))
+    largest = float(scale.std[0])
+    expected = [z[0].std(), z[1].std(), 5e-3 * largest]
+    assert scale.std[:, 0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, float("nan"), float("inf")])
+def test_scales_divide_by_nothing_else(std):
+    with pytest.raises(FormatError, match="above 0"):
+        Scale(torch.zeros(2), torch.tensor([1.0, std]))
 
 
 def test_a_batch_becomes_two_tensors_that_can_be_undone(case):
@@ -138,9 +164,11 @@ def test_a_channel_that_never_varies_becomes_zero(constant):
     rows = np.stack([np.full(1001, constant), np.random.default_rng(0).standard_normal(1001)])
     z = rows.astype(np.float32)
     scale = Scale.of(Moments.of(z))
-    assert float(scale.std[0]) == 1
     assert float(scale.std[1]) == pytest.approx(z[1].std(dtype=np.float64), rel=1e-6)
     assert scale.apply(torch.from_numpy(z))[0].abs().max() <= 1e-7 * abs(constant)
+    alone = Scale.of(Moments.of(z[:1]))
+    assert float(alone.std[0]) == 1
+    assert not alone.apply(torch.from_numpy(z[:1])).any()
 
 
 @pytest.mark.parametrize("through", ["torch", "json"])

@@ -66,6 +66,16 @@ def test_padding_changes_nothing(config: DiTConfig) -> None:
     assert out[0].isfinite().all()
 
 
+@every_shape
+def test_padding_does_not_reach_gradients(config: DiTConfig) -> None:
+    network = awake(config)
+    given = conditions(config, 2, 19)
+    noisy = latents(2, 19)
+    noisy[1, :, 10:] = given.low[1, :, 10:] = torch.nan
+    network(noisy, T, given, torch.tensor([19, 10])).square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
 def test_samples_shorter_than_a_patch_fit_in() -> None:
     network = awake(OURS)
     given = conditions(OURS, 2, 8)

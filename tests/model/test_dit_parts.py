@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from tiny_dit import TINY, latents
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from jatsr_model.dit.attention import Attention
 from jatsr_model.dit.config import DiTConfig
@@ -31,7 +33,34 @@ def test_grouped_queries_equal_expanded_heads() -> None:
         getattr(expanded, name).weight = nn.Parameter(weight.flatten(0, 1))
     x = torch.randn(2, 7, 32)
     turn = rotation(torch.arange(7.0)[None], 8)
-    torch.testing.assert_close(grouped(x, x, turn=turn), expanded(x, x, turn=turn))
+    keep = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])[:, None, None]
+    for mask in (None, keep):
+        found = [attention(x, x, mask=mask, turn=turn) for attention in (grouped, expanded)]
+        torch.testing.assert_close(*found)
+
+
+def test_kernels_never_get_a_mask_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs have fused kernels for either, and for both only the slow one."""
+    asked: list[tuple[bool, int]] = []
+    kernel = functional.scaled_dot_product_attention
+
+    def record(query: Tensor, key: Tensor, *rest: Tensor, **options: Any) -> Tensor:
+        asked.append((options["enable_gqa"], key.shape[1]))
+        return kernel(query, key, *rest, **options)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", record)
+    attention, x = Attention(TINY, 2, 32), torch.randn(1, 3, 32)
+    attention(x, x)
+    attention(x, x, mask=torch.ones(1, 1, 1, 3, dtype=torch.bool))
+    assert asked == [(True, 2), (False, 4)]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_only_legacy_drops_attention_weights(*, legacy: bool) -> None:
+    torch.manual_seed(0)
+    attention = Attention(replace(TINY, dropout=0.5, legacy=legacy), 2, 32).train()
+    x = torch.randn(2, 5, 32)
+    assert torch.equal(attention(x, x), attention(x, x)) is not legacy
 
 
 def test_attention_is_softmax_of_scaled_products() -> None:

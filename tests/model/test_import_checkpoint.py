@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from plain_jatsr import PlainJatsr, trained, write_checkpoint
-from tiny_dit import latents
+from tiny_dit import TINY, latents
 
 from cli import jatsr
 from jatsr_model.dit import Conditions, DiT, preset
 from jatsr_model.imports.jatsr import import_checkpoint
 from jatsr_model.imports.layout import rename
-from jatsr_model.model_folder import CARD, WEIGHTS, ModelError, load_network
+from jatsr_model.model_folder import (
+    CARD,
+    WEIGHTS,
+    Card,
+    ModelError,
+    load_network,
+    save_network,
+)
 
 T = torch.tensor([0.3, 0.95])
 
@@ -66,6 +76,15 @@ def test_a_check_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+@pytest.mark.parametrize("loss", [math.inf, math.nan, np.float64(0.5), None])
+def test_losses_of_any_kind_give_valid_json(tmp_path: Path, loss: float | None) -> None:
+    file = write_checkpoint(tmp_path / "last.pt", trained(), best_val_loss=loss)
+    facts = json.loads(command(file, "--json").output, parse_constant=pytest.fail)
+    assert facts["epoch"] == 3
+    assert ("best_val_loss" in facts) == (loss == 0.5)
+    assert load_network(tmp_path / "last")[1].origin["epoch"] == 3
+
+
 @pytest.mark.parametrize("name", ["v1", "v2", "v3", "v3m2"])
 def test_names_and_shapes_of_the_presets(name: str) -> None:
     config = preset(name, legacy=True).config
@@ -87,8 +106,6 @@ def test_names_and_shapes_of_the_presets(name: str) -> None:
 def test_a_preset_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from tiny_dit import TINY
-
     from jatsr_model.imports import jatsr as module
 
     tiny = replace(TINY, mlp_hidden=128)
@@ -102,6 +119,14 @@ def test_a_preset_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     rms = write_checkpoint(tmp_path / "rms.pt", trained(rms=True))
     assert import_checkpoint(layer).models == ("a",)
     assert import_checkpoint(rms, "b").models == ("b",)
+    command(layer)
+    assert load_network(tmp_path / "layer")[1].model == "a"
+    monkeypatch.setattr(module, "PRESETS", {**presets, "d": presets["a"]})
+    command(layer, "-o", tmp_path / "two")
+    card = load_network(tmp_path / "two")[1]
+    assert card.model == ""
+    assert card.origin["models"] == ["a", "d"]
+    assert import_checkpoint(layer, "a").models == ("a",)
     with pytest.raises(ModelError, match=r"LayerNorm without weights, b has RMSNorm"):
         import_checkpoint(layer, "b")
     with pytest.raises(ModelError, match=r"RMSNorm, a has LayerNorm without weights"):
@@ -154,6 +179,23 @@ def state(**changes: Any) -> dict[str, Any]:
         (state(**{"blocks.0.attn.rope.inv_freq": torch.ones(4)}), "another base"),
         (state(**{"blocks.0.attn.rope.inv_freq": None}), "no network with rotary"),
         (state(**{"final_layer.1.bias": 3}), "no tensor"),
+        (state(**{"blocks.1.attn.rope.inv_freq": torch.ones(4)}), "another base"),
+        (state(**{"blocks.1.attn.rope.cos_cached": torch.ones(64, 8)}), "another base"),
+        (state(**{"blocks.9.attn.rope.inv_freq": torch.ones(4)}), "of 3 blocks there is none"),
+        (state(**{"blocks.200000.norm1.weight": torch.ones(4)}), "of 3 blocks there is none"),
+        (
+            state(**{"module.final_layer.1.bias": torch.ones(24)}),
+            "1.bias is there twice",
+        ),
+        (state(**{"final_layer.1.bias": None, "head.project.bias": torch.ones(24)}), "not a name"),
+        (state(**{"final_layer.1.bias": torch.full((24,), math.nan)}), "1.bias holds .* NaN"),
+        (state(**{"final_layer.1.bias": torch.ones(24, dtype=torch.int64)}), "1.bias is .*int64"),
+        (state(**{"final_layer.1.weight": torch.ones(24, 32).to_sparse()}), "plain floats"),
+        (state(**{"final_layer.1.weight": torch.ones(24, 32, device="meta")}), "plain floats"),
+        (state(**{"blocks.0.attn.rope.inv_freq": torch.tensor(1.0)}), "no network with rotary"),
+        (state(**{"blocks.0.attn.rope.inv_freq": torch.ones(0)}), "no network with rotary"),
+        (state(**{"blocks.0.attn.k_proj.weight": torch.tensor(1.0)}), "no network with rotary"),
+        (state(**{"patch_embed.proj.2.weight": torch.ones(3)}), "no network with rotary"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -170,6 +212,42 @@ def test_a_config_that_contradicts_the_tensors_is_refused(tmp_path: Path) -> Non
         import_checkpoint(file)
 
 
+@pytest.mark.parametrize("config", [{"patch_len": 0}, {"dropout": 5.0}, {"drop_path_rate": 1.0}])
+def test_a_config_that_cannot_be_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    file = write_checkpoint(tmp_path / "last.pt", trained(), config=config)
+    with pytest.raises(ModelError, match=r"last\.pt"):
+        import_checkpoint(file)
+
+
+@pytest.mark.parametrize("config", [None, [1], {"patch_len": None, "dropout": math.nan}])
+def test_a_config_that_says_nothing_is_left_alone(tmp_path: Path, config: object) -> None:
+    file = write_checkpoint(tmp_path / "last.pt", trained(), config=config)
+    assert import_checkpoint(file).network.config.dropout == 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_shared_memory_are_taken(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = trained().state_dict()
+    flat = torch.cat([v.flatten() for v in state.values()]).to(dtype)
+    parts = flat.split([v.numel() for v in state.values()])
+    views = {k: part.view(state[k].shape) for k, part in zip(state, parts, strict=True)}
+    command(write_checkpoint(tmp_path / "last.pt", trained(), model_state_dict=views))
+    ours, theirs = outputs(load_network(tmp_path / "last")[0], trained(), 8)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.1)
+
+
+def test_networks_without_weights_cannot_be_saved(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = DiT(TINY)
+    with pytest.raises(ModelError, match="cannot be saved"):
+        save_network(tmp_path / "a", network, Card(model="", config=TINY, prediction="x"))
+    shared = DiT(TINY)
+    shared.time.mlp[0].bias = shared.time.mlp[2].bias
+    with pytest.raises(ModelError, match="cannot be saved"):
+        save_network(tmp_path / "a", shared, Card(model="", config=TINY, prediction="x"))
+    assert not any(tmp_path.iterdir())
+
+
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no file"):
         import_checkpoint(tmp_path / "none.pt")
@@ -177,9 +255,42 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:5000])
     with pytest.raises(ModelError, match="damaged"):
         import_checkpoint(torn)
+    torn.write_bytes(b"")
+    with pytest.raises(ModelError, match=r"torn\.pt is empty"):
+        import_checkpoint(torn)
     torch.save({"weights": torch.ones(2)}, tmp_path / "other.pt")
     with pytest.raises(ModelError, match="model_state_dict"):
         import_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_flipped_bit_of_a_weight_is_noticed(tmp_path: Path) -> None:
+    plain = trained()
+    file = write_checkpoint(tmp_path / "last.pt", plain)
+    content = bytearray(file.read_bytes())
+    where = content.find(plain.final_layer[1].weight.detach().numpy().tobytes())
+    content[where + 3] ^= 0x40
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match="checksum"):
+        import_checkpoint(file)
+
+
+def test_whatever_is_wrong_with_a_file_is_said_by_name(tmp_path: Path) -> None:
+    """Bytes of the old format, which has no checksums, changed where its pickle lies."""
+    file, chance = write_checkpoint(tmp_path / "new.pt", trained()), random.Random(0)
+    content = torch.load(file, weights_only=False)
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    good = (tmp_path / "old.pt").read_bytes()
+    start, refused = good.find(b"model_state_dict"), []
+    for _ in range(60):
+        damaged = bytearray(good)
+        damaged[start + chance.randrange(-200, 3000)] = chance.randrange(256)
+        (tmp_path / "bad.pt").write_bytes(damaged)
+        try:
+            import_checkpoint(tmp_path / "bad.pt")
+        except ModelError as error:
+            refused.append(error)
+    assert len(refused) > 20
+    assert all(error.hint for error in refused)
 
 
 def test_a_folder_that_was_damaged_is_noticed(tmp_path: Path) -> None:

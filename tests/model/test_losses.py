@@ -13,11 +13,12 @@ from torch import Tensor
 
 from jatsr_model.codecs import CodecConfig, load, resolve
 from jatsr_model.losses import LOSSES, AudioConsistency, Guess, LossSum, gradient_ratios, losses_for
-from jatsr_model.losses.terms import trusted_bands
+from jatsr_model.losses.terms import consistency, trusted_bands
 from jatsr_model.losses.total import gate
 from shards.errors import ConfigError
 
-ALL = dict.fromkeys(LOSSES, 1.0)
+EVERY = {**LOSSES, "consistency": consistency}
+ALL = dict.fromkeys(EVERY, 1.0)
 LATE = torch.ones(2)
 
 
@@ -29,14 +30,14 @@ def one(values: list[float]) -> Tensor:
     return torch.tensor(values)[None, None]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("frames", [1, 7, 16])
 def test_a_right_guess_costs_nothing(name: str, frames: int) -> None:
     data = latents(2, frames)
     right = guess_of(data.clone(), data, low=data.clone(), cutoff=torch.tensor([0.5, 0.9]))
-    assert LOSSES[name](right).abs().max() < 1e-9
+    assert EVERY[name](right).abs().max() < 1e-9
     wrong = replace(right, output=data + 0.1, data_hat=1.1 * data)
-    assert (LOSSES[name](wrong) > 1e-5).all()
+    assert (EVERY[name](wrong) > 1e-5).all()
 
 
 def test_values_computed_by_hand() -> None:
@@ -88,12 +89,12 @@ def test_consistency_looks_at_trusted_bands_alone() -> None:
     low = data.clone()
     low[:, 5:] = 7.0  # beyond the cutoff
     right = guess_of(data, data, low=low, cutoff=torch.tensor([0.5]))
-    assert LOSSES["consistency"](right).item() == 0
+    assert consistency(right).item() == 0
     shifted = data + torch.eye(10)[2][:, None]  # by 1 in a trusted channel
     wrong = guess_of(shifted, data, low=low, cutoff=torch.tensor([0.5]))
-    assert LOSSES["consistency"](wrong).item() == pytest.approx(1 / 10)
+    assert consistency(wrong).item() == pytest.approx(1 / 10)
     with pytest.raises(ConfigError, match="cutoff"):
-        LOSSES["consistency"](guess_of(data, data))
+        consistency(guess_of(data, data))
 
 
 @pytest.mark.parametrize("error", [0.02, 0.3])
@@ -104,7 +105,7 @@ def test_weights_mean_what_they_say(error: float, frames: int) -> None:
     found = (data + error * latents(2, frames, seed=1, channels=64)).requires_grad_()
     guess = guess_of(found, data, low=data, cutoff=LATE)
     weights = {"mse": 1.0, "frequency": 0.15, "multiscale": 0.15, "consistency": 0.03}
-    pulls = gradient_ratios(LossSum(weights), found, guess, LATE)
+    pulls = gradient_ratios(losses_for(weights, "mdct"), found, guess, LATE)
     for name, weight in weights.items():
         assert pulls[name].ratio == pytest.approx(weight, rel=0.25), name
         assert pulls[name].cosine > 0.6
@@ -114,7 +115,7 @@ def test_losses_on_the_spectrum_wait_for_late_times() -> None:
     assert gate(torch.tensor([0.0, 0.5, 0.625, 0.75, 1.0])).tolist() == [0, 0, 0.5, 1, 1]
     data = latents(2, 8)
     guess = guess_of(data + 1, data, low=data, cutoff=LATE)
-    terms = LossSum(ALL).terms(guess, torch.tensor([0.3, 0.9]))
+    terms = losses_for(ALL, "mdct").terms(guess, torch.tensor([0.3, 0.9]))
     for name, values in terms.items():
         assert (values[0] > 0) == (name in ("mse", "charbonnier"))
         assert values[1] > 0
@@ -136,7 +137,7 @@ def test_padding_costs_nothing_and_does_not_dilute() -> None:
     padded = losses.terms(guess_of(found, data), LATE, torch.tensor([8, 4]))
     for name, values in padded.items():
         assert values[1].item() == pytest.approx(alone[name].item(), rel=1e-5)
-    everything = LossSum(ALL)
+    everything = losses_for(ALL, "mdct")
     right = data.clone()
     right[1, :, 4:] = torch.nan
     guess = guess_of(right, data, low=data, cutoff=LATE)
@@ -148,13 +149,18 @@ def test_half_precision_is_left_at_the_door() -> None:
     data = latents(2, 16).bfloat16()
     guess = guess_of(data + 0.5, data, low=data, cutoff=LATE)
     with torch.autocast("cpu", torch.bfloat16):
-        terms = LossSum(ALL).terms(guess, LATE)
+        terms = losses_for(ALL, "mdct").terms(guess, LATE)
     assert all(value.dtype == torch.float32 for value in terms.values())
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
-    [({"mse": 1, "mae": 1}, "mae"), ({"mse": -1}, "negative"), ({"frequency": 1}, "neither")],
+    [
+        ({"mse": 1, "mae": 1}, "mae"),
+        ({"mse": -1}, "negative"),
+        ({"frequency": 1}, "neither"),
+        ({"mse": 1, "consistency": 0.03}, "unknown consistency"),  # which one follows from latents
+    ],
 )
 def test_weights_that_make_no_sense_are_refused(weights: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -189,8 +195,8 @@ def test_consistency_outside_of_mdct_needs_the_decoder() -> None:
     weights = {"mse": 1.0, "consistency": 0.03}
     audio = AudioConsistency(decode=lambda z: z.flatten(1), hop=1)
     assert losses_for(weights, "dac-z", audio).further == {"consistency": audio}
-    assert not losses_for(weights, "mdct", audio).further
-    assert not losses_for({"mse": 1.0}, "dac-z").further
+    assert losses_for(weights, "mdct", audio).further == {"consistency": consistency}
+    assert not losses_for({"mse": 1.0, "consistency": 0.0}, "dac-z").further
     with pytest.raises(ConfigError, match="dac-z latents are no bands"):
         losses_for(weights, "dac-z")
 
@@ -204,3 +210,30 @@ def test_crops_of_audio_are_drawn() -> None:
     assert {start for start, _ in starts} == set(range(15))
     assert {length for _, length in starts} == {6}
     assert loss._crop(3) == (0, 3)
+
+
+def test_crops_of_audio_lie_before_every_end() -> None:
+    """And count as they are: a crop is as long however much padding is behind it."""
+    loss = AudioConsistency(
+        decode=lambda z: z.flatten(1), hop=1, frames=4, context=0,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    data = latents(2, 40, channels=1)
+    guess = guess_of(0.5 * data, data, low=data, cutoff=LATE)
+    losses = LossSum({"mse": 1.0, "consistency": 1.0}, {"consistency": loss})
+    for _ in range(20):
+        terms = losses.terms(guess, LATE, torch.tensor([40, 8]))
+        assert terms["consistency"].tolist() == pytest.approx([0.25, 0.25], rel=1e-3)
+
+
+def test_gradients_are_compared_without_padding() -> None:
+    data = latents(2, 16)
+    found = (data + latents(2, 16, seed=1)).requires_grad_()
+    lengths = torch.tensor([16, 5])
+    padded = data.clone()
+    padded[1, :, 5:] = torch.nan
+    pulls = gradient_ratios(
+        LossSum({"mse": 1.0, "multiscale": 1.0}), found, guess_of(found, padded), LATE, lengths
+    )
+    assert pulls["mse"].ratio == pytest.approx(1)
+    assert math.isfinite(pulls["multiscale"].ratio)

@@ -12,7 +12,8 @@ from torch import Tensor
 from jatsr_model.dit import PRESETS, Conditions
 from jatsr_model.flow import Objective, time_law
 from jatsr_model.flow.objective import Truth
-from jatsr_model.losses import LossSum, gradient_ratios
+from jatsr_model.losses import AudioConsistency, LossSum, gradient_ratios, losses_for
+from shards.errors import ConfigError
 
 
 def objective(prediction: Any, **changes: Any) -> Objective:
@@ -32,7 +33,9 @@ def test_who_knows_the_answer_loses_nothing(prediction: str) -> None:
     def oracle(z: Tensor, t: Tensor, *_: object) -> Tensor:
         return data if prediction == "x" else (data - z) / (1 - t)[:, None, None]
 
-    weights = {"mse": 1.0, "frequency": 0.15, "multiscale": 0.15}
+    weights = {"mse": 1.0}
+    if prediction == "x":
+        weights |= {"frequency": 0.15, "multiscale": 0.15}
     step = objective(prediction, weights=weights).step(
         oracle, Truth(data=data), Conditions(low=data), torch.Generator().manual_seed(0)
     )
@@ -90,6 +93,18 @@ def test_a_tiny_network_learns_and_its_losses_pull_as_weighted() -> None:
 
 
 def test_every_preset_has_an_objective() -> None:
+    audio = AudioConsistency(decode=lambda z: z.flatten(1), hop=1)
     for one in PRESETS.values():
-        LossSum(one.losses)
-        time_law(one.times)
+        Objective(
+            prediction=one.prediction,
+            times=time_law(one.times),
+            losses=losses_for(one.losses, one.space, audio),
+        )
+    with pytest.raises(ConfigError, match="unknown consistency"):
+        LossSum(PRESETS["v3mod2"].losses)
+
+
+def test_losses_of_the_data_are_not_for_velocity() -> None:
+    with pytest.raises(ConfigError, match=r"frequency, multiscale: .* velocity"):
+        objective("v", weights={"mse": 1.0, "frequency": 0.15, "multiscale": 0.15})
+    objective("v", weights={"charbonnier": 1.0, "frequency": 0.0})

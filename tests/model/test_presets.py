@@ -74,6 +74,16 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ({"rotary": 16}, "more than the 8"),
         ({"text_dim": 8, "text_kv_heads": 3}, "text_kv_heads is 3"),
         ({"text_dim": 8, "text_kv_heads": 2, "rolloff_dim": 4}, "must be equal"),
+        ({"dropout": 5.0}, "dropout is 5"),
+        ({"drop_path": 1.0}, "drop_path is 1"),
+        ({"drop_path": float("nan")}, "drop_path is nan"),
+        ({"time_scale": float("nan")}, "time_scale is nan"),
+        ({"rotary": -2}, "rotary is -2"),
+        ({"rolloff_dim": -1}, "rolloff_dim is -1"),
+        ({"depth": 2.5}, r"depth is 2\.5"),
+        ({"patch": True}, "patch is True"),
+        ({"hidden": "32"}, "hidden is '32'"),
+        ({"legacy": True, "entry": "linear"}, "legacy with a linear entry"),
     ],
 )
 def test_shapes_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:

@@ -219,7 +219,7 @@ def test_a_file_that_crashes_its_decoder_costs_only_itself(build, tmp_path):
     old = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(hook), *filter(None, [old])])
     try:
-        outcome = build(tmp_path / "in", tmp_path / "out", workers=2, max_failed=0.5)
+        outcome = build(tmp_path / "in", tmp_path / "out", workers=1, max_failed=0.5)
     finally:
         if old is None:
             del os.environ["PYTHONPATH"]

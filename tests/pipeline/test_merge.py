@@ -24,7 +24,7 @@ from shards.statistics import Moments, merge_all, read_totals
 from shards.tables import LEDGER_SCHEMA, SAMPLES_SCHEMA, read_table
 from shards.tar import load_npy, read_samples
 
-OPTIONS = {"val_fraction": 0.4, "shard_hours": 0.002}
+OPTIONS = {"val_fraction": 0.4, "shard_hours": 0.002, "lr": ["filters:2000-16000"]}
 
 
 def merge(*sources, to):
@@ -46,53 +46,60 @@ def halves(album, build, tmp_path_factory):
     return root / "A", root / "B"
 
 
-def test_all_samples_once_and_statistics_of_them_all(halves, tmp_path):
-    merged = merge(*halves, to=tmp_path / "C")
-    one, two, both = (sample_bytes(path) for path in (*halves, tmp_path / "C"))
+@pytest.fixture(scope="module")
+def whole(halves, tmp_path_factory):
+    """The halves merged, and what was said of it; only read by tests."""
+    out = tmp_path_factory.mktemp("whole") / "C"
+    return out, merge(*halves, to=out)
+
+
+def test_all_samples_once_and_statistics_of_them_all(halves, whole):
+    out, merged = whole
+    one, two, both = (sample_bytes(path) for path in (*halves, out))
     assert set(one) & set(two)
     assert both == {**two, **one}
     assert merged.duplicates == len({key.split("_")[0] for key in set(one) & set(two)})
-    assert not problems(tmp_path / "C")
+    assert not problems(out)
     codec = load(resolve(CodecConfig(name="mdct")))
     for split in ("train", "val"):
         parts = [
             Moments.of(codec.latents_array(load_npy(members["hr.npy"])))
-            for path in sorted((tmp_path / "C" / split).glob("*.tar"))
+            for path in sorted((out / split).glob("*.tar"))
             for _, _, _, members in read_samples(path)
         ]
         total = merge_all(parts, codec.latent_dim)
-        assert read_totals(tmp_path / "C", split)["hr"].same_as(total)
+        assert read_totals(out, split)["hr"].same_as(total)
 
 
-def test_the_ledger_has_a_row_per_input_and_balances(halves, tmp_path):
-    merge(*halves, to=tmp_path / "C")
-    rows = read_table(tmp_path / "C", LEDGER, LEDGER_SCHEMA)
+def test_the_ledger_has_a_row_per_input_and_balances(halves, whole):
+    out, _ = whole
+    rows = read_table(out, LEDGER, LEDGER_SCHEMA)
     assert len(rows) == sum(len(read_table(half, LEDGER, LEDGER_SCHEMA)) for half in halves)
     ok = [row["track"] for row in rows if row["status"] == "ok"]
     assert len(ok) == len(set(ok))
     doubled = [row for row in rows if (row["reason"] or "").startswith("duplicate of")]
     assert {row["track"] for row in doubled} <= set(ok)
-    samples = read_table(tmp_path / "C", SAMPLES, SAMPLES_SCHEMA)
+    samples = read_table(out, SAMPLES, SAMPLES_SCHEMA)
     sources = {row["track"]: row["source"] for row in rows if row["status"] == "ok"}
     assert all(row["source"] == sources[row["track"]] for row in samples)
 
 
-def test_shards_without_duplicates_are_taken_over_as_they_are(halves, tmp_path):
-    merge(*halves, to=tmp_path / "C")
-    taken = set(shard_bytes(tmp_path / "C").values())
+def test_shards_without_duplicates_are_taken_over_as_they_are(halves, whole):
+    out, _ = whole
+    taken = set(shard_bytes(out).values())
     assert set(shard_bytes(halves[0]).values()) <= taken
 
 
-def test_digests_and_silence_are_taken_over(halves, tmp_path):
-    merge(*halves, to=tmp_path / "C")
-    rows = read_table(tmp_path / "C", SAMPLES, SAMPLES_SCHEMA)
+def test_digests_and_silence_are_taken_over(halves, whole):
+    out, _ = whole
+    rows = read_table(out, SAMPLES, SAMPLES_SCHEMA)
     for row in rows:
-        run = (tmp_path / "C" / row["shard"]).read_bytes()[row["offset"] :][: row["bytes"]]
+        run = (out / row["shard"]).read_bytes()[row["offset"] :][: row["bytes"]]
         assert row["digest"] == hashlib.sha256(run).digest()[:16]
     assert len({row["digest"] for row in rows}) == len(rows)
-    silence = (tmp_path / "C" / SILENCE).read_bytes()
+    silence = (out / SILENCE).read_bytes()
     assert silence == (halves[0] / SILENCE).read_bytes() == (halves[1] / SILENCE).read_bytes()
-    assert read_silence(tmp_path / "C", read_manifest(tmp_path / "C")).shape == (512, 1)
+    assert read_silence(out, read_manifest(out)).shape == (512, 1)
 
 
 def test_merging_a_dataset_with_itself_gives_it_back(halves, tmp_path):
@@ -153,9 +160,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_published(halves, tmp_path):
     assert not (tmp_path / "C" / "dataset.json").exists()
 
 
-def test_killed_after_the_manifest_was_written(halves, tmp_path, monkeypatch):
-    merge(*halves, to=tmp_path / "whole")
-
+def test_killed_after_the_manifest_was_written(halves, whole, tmp_path, monkeypatch):
     def killed(self):
         raise KeyboardInterrupt
 
@@ -165,14 +170,13 @@ def test_killed_after_the_manifest_was_written(halves, tmp_path, monkeypatch):
             merge(*halves, to=tmp_path / "C")
     assert (tmp_path / "C" / "dataset.json").exists()
     merge(*halves, to=tmp_path / "C")
-    assert shard_bytes(tmp_path / "C") == shard_bytes(tmp_path / "whole")
+    assert shard_bytes(tmp_path / "C") == shard_bytes(whole[0])
     assert not (tmp_path / "C" / ".jatsr").exists()
     assert not problems(tmp_path / "C")
 
 
 @pytest.mark.parametrize("passes", [0, 2])
-def test_interrupted_and_run_again_equals_at_once(halves, tmp_path, monkeypatch, passes):
-    merge(*halves, to=tmp_path / "whole")
+def test_interrupted_and_run_again_equals_at_once(halves, whole, tmp_path, monkeypatch, passes):
     real, calls = merge_module._checked, []
 
     def failing(copy):
@@ -187,7 +191,7 @@ def test_interrupted_and_run_again_equals_at_once(halves, tmp_path, monkeypatch,
             merge(*halves, to=tmp_path / "C")
     assert not (tmp_path / "C" / "dataset.json").exists()
     merge(*halves, to=tmp_path / "C")
-    assert shard_bytes(tmp_path / "C") == shard_bytes(tmp_path / "whole")
+    assert shard_bytes(tmp_path / "C") == shard_bytes(whole[0])
     assert not (tmp_path / "C" / ".jatsr").exists()
     with pytest.raises(ConfigError, match="found a dataset"):
         merge(*halves, to=tmp_path / "C")

@@ -28,7 +28,9 @@ from shards.manifest import read_manifest
 from shards.storage import open_store
 from shards.tables import LEDGER_SCHEMA, read_table
 
-OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
+# Every stream costs statistics, small files that each cost requests to a slow server.
+OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003, "lr": ["filters:2000-16000"]}
+ONE_SHARD = {**OPTIONS, "val_fraction": 0.0}
 
 
 def shards_of(url):
@@ -38,7 +40,7 @@ def shards_of(url):
 
 @pytest.fixture(scope="module")
 def songs(album, tmp_path_factory):
-    """Few, since every one costs requests to a slow server."""
+    """Few, for the same reason."""
     root = tmp_path_factory.mktemp("songs")
     for name in ("a/one.wav", "a/two.flac", "b/four.mp3", "c/eight.flac"):
         (root / name).parent.mkdir(exist_ok=True)
@@ -79,18 +81,17 @@ def litter():
     return list(root.iterdir()) if root.exists() else []
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_from_bucket_to_bucket_equals_from_disk_to_disk(
-    music, bucket, build, reference, songs, workers, object_storage
+    music, bucket, build, reference, songs, object_storage
 ):
     before = litter()
     out = f"{bucket}/sets/one"
-    build(music, out, workers=workers, **OPTIONS)
+    build(music, out, workers=2, **OPTIONS)
     asked = [r for r in object_storage.proxy.requests if r.method == "GET" and "/parts/" in r.path]
     assert len([r for r in asked if ".json" in r.path]) == 4  # no search for what is not there
     assert shards_of(out) == reference
     assert not problems(out)
-    assert not build(music, out, workers=workers, **OPTIONS).changed
+    assert not build(music, out, workers=2, **OPTIONS).changed
     rows = read_table(out, LEDGER, LEDGER_SCHEMA)
     assert {r["source"].removeprefix(music) for r in rows} == {
         f"/{p.relative_to(songs).as_posix()}" for p in songs.rglob("*") if p.is_file()
@@ -133,8 +134,7 @@ from pipeline.engine_of import open_engines
 from pipeline.options import make_config
 sys.path.insert(0, {tests!r})
 from helpers import QuietUi
-config = make_config({{"workers": 2, "captions": "none", "excerpt_seconds": 2.0,
-                       "val_fraction": 0.3, "shard_hours": 0.003}})
+config = make_config({options})
 with open_engines(config) as engines:
     Build([{source!r}], {dest!r}, config, engines, QuietUi()).run()
 """
@@ -142,16 +142,18 @@ with open_engines(config) as engines:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "containing", "skip"),
-    [("PUT", "/parts/", 4), ("PUT", "samples.parquet", 0), ("DELETE", "", 0)],
+    ("method", "containing", "skip", "workers"),
+    [("PUT", "/parts/", 4, 2), ("PUT", "samples.parquet", 0, 0), ("DELETE", "", 0, 0)],
 )
 def test_killed_on_one_machine_and_finished_on_another(
-    music, bucket, build, reference, object_storage, method, containing, skip
+    music, bucket, build, reference, object_storage, method, containing, skip, workers
 ):
     """kill -9 in the middle of a request; what is in the bucket is all that is left."""
     out = f"{bucket}/out"
     fault = object_storage.proxy.fail("hold", method=method, containing=containing, skip=skip)
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), source=music, dest=out)
+    places = {"tests": str(Path(__file__).parents[1]), "source": music, "dest": out}
+    options = {"workers": workers, "captions": "none", "excerpt_seconds": 2.0, **OPTIONS}
+    code = CHILD.format(**places, options=options)
     child = subprocess.Popen([sys.executable, "-c", code])
     assert fault.reached.wait(60)
     child.send_signal(signal.SIGKILL)
@@ -184,13 +186,13 @@ def test_a_build_that_was_cut_off_leaves_the_dataset_of_its_successor_alone(
         shards = real(self, plan, results)
         with monkeypatch.context() as patch:
             patch.setattr(Execution, "assemble", real)
-            build(songs / "b", out, channels=channels, rebuild=True)
+            build(songs / "b", out, channels=channels, rebuild=True, **ONE_SHARD)
         return shards
 
     monkeypatch.setattr(lease._Lease, "keep", lambda self, stop: stop.wait())
     monkeypatch.setattr(Execution, "assemble", overtaken)
     with pytest.raises(EnvironmentFailure, match="another process took over"):
-        build(songs / "a", out)
+        build(songs / "a", out, **ONE_SHARD)
     assert not problems(out)
     assert read_manifest(out).config["channels"] == channels
 
@@ -241,13 +243,12 @@ def test_what_was_left_out_is_looked_into_when_it_is_built(album, bucket, build,
             file["artist"] = "Somebody"
             file.save()
     open_store(bucket).put_tree(music, "music")
-    options = {"split_by": "artist", "val_fraction": 0.5, "limit": 2}
-    build(f"{bucket}/music", f"{bucket}/out", **options, shard_hours=0.003)
-    del options["limit"]
-    outcome = build(f"{bucket}/music", f"{bucket}/out", **options, shard_hours=0.003)
+    options = {**OPTIONS, "split_by": "artist", "val_fraction": 0.5}
+    build(f"{bucket}/music", f"{bucket}/out", **options, limit=2)
+    outcome = build(f"{bucket}/music", f"{bucket}/out", **options)
     (task,) = outcome.plan.tasks
     item = outcome.plan.sources[task.track]
-    here = build(music, tmp_path / "out", **options, shard_hours=0.003).plan
+    here = build(music, tmp_path / "out", **options).plan
     assert (item.seconds, item.tags) == (here.sources[task.track].seconds, item.tags)
     assert outcome.plan.splits[task.track] == here.splits[task.track]
     assert item.tags.artist == here.sources[task.track].tags.artist

@@ -27,7 +27,7 @@ class Killed(BaseException):
     """Stands for a process that ends here; nothing may catch it."""
 
 
-OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
+OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003, "lr": ["filters:2000-16000"]}
 
 # Every place where a build changes the disk, and how often it is passed before the blow falls.
 BLOWS = [

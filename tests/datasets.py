@@ -73,9 +73,9 @@ def write_dataset(
     write_statistics(folder / STATISTICS, {"train": moments}, {"codec": codec})
     files = {name: sha256_file(folder / name) for name in (SAMPLES, LEDGER, SILENCE)}
     files[STATISTICS] = sha256_tree(folder / STATISTICS)
-    manifest = Manifest(
-        "f" * 64, {**CONFIG, "codec": codec}, {"train": tuple(entries)}, files, {"jatsr": "0"}
-    )
+    config = {**CONFIG, "codec": codec}
+    fingerprint = hashlib.sha256(canonical_json(config)).hexdigest()
+    manifest = Manifest(fingerprint, config, {"train": tuple(entries)}, files, {"jatsr": "0"})
     manifest.write(folder)
     return manifest
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shards.errors import ConfigError
 
-BLOCK_BYTES = 3 << 18  # part of the order, as what the version in dataset.py stands for
+BLOCK_BYTES = 1 << 19  # part of the order: see ORDER_VERSION in dataset.py
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -36,7 +36,7 @@ class ReadOptions:
         shuffle: False gives the same crops in the same order in every epoch, as for validation.
         lanes: into how many equal streams the dataset is dealt; world size times workers has to
             divide it. Part of the order.
-        window: how many blocks (runs of about 0.8 MB) are mixed in each lane. Part of the order.
+        window: how many blocks (runs of about 0.6 MB) are mixed in each lane. Part of the order.
             A process holds up to a gigabyte of the blocks of its lanes.
         cache_dir: where blocks of remote datasets are kept; None for the user's cache folder or
             ``JATSR_CACHE``. Shared by all processes of a machine.
@@ -46,7 +46,7 @@ class ReadOptions:
 
     shuffle: bool = True
     lanes: int = 96
-    window: int = 6
+    window: int = 8
     cache_dir: str | os.PathLike[str] | None = None
     cache_bytes: int = 32 << 30
     verify: bool = True

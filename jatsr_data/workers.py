@@ -217,6 +217,7 @@ def _end(pid: int, processes: Sequence[BaseProcess], pipes: Sequence[Connection]
         return  # a child of the process that they belong to
     for process in processes:
         process.kill()
-    for process, pipe in zip(processes, pipes, strict=False):
+    for process in processes:
+        process.join()  # a thread that waits for one of them finds the end of its pipe
+    for pipe in pipes:
         pipe.close()
-        process.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,9 +67,6 @@ class Batch:
 class Part:
     """Crops of a batch, on their way from the process that read them.
 
-    Between processes a tensor travels as a file descriptor, which takes longer to pass than a
-    small array takes to copy: so the frames are one tensor and the rest are arrays.
-
     Attributes:
         position: of the first crop in the epoch.
         stored: high- and low-res frames, ``[2, n, channels, rows, T]``.
@@ -79,7 +77,7 @@ class Part:
     """
 
     position: int
-    stored: Tensor
+    stored: NDArray[Any]
     rolloff: NDArray[np.float32]
     places: NDArray[np.int64]
     caption: Sequence[str]
@@ -95,18 +93,17 @@ def merged(parts: Sequence[Part], slots: Sequence[slice], *, pin: bool = False) 
         pin: in pinned memory.
     """
     size = sum(len(part.key) for part in parts)
-    first = parts[0]
-    stored = first.stored
+    stored = torch.from_numpy(parts[0].stored)
     if len(parts) > 1 or pin:
         shape = (2, size, *stored.shape[2:])
         stored = torch.empty(shape, dtype=stored.dtype, pin_memory=pin)
-    whole = stored.numpy()  # numpy copies in this thread, whatever torch is busy with
+        whole = stored.numpy()  # numpy copies in this thread, whatever torch is busy with
+        for part, slot in zip(parts, slots, strict=True):
+            whole[:, slot] = part.stored
     rolloff = np.empty((2, size), np.float32)
     places = np.empty((3, size), np.int64)
     caption, key = [""] * size, [""] * size
     for part, slot in zip(parts, slots, strict=True):
-        if stored is not part.stored:
-            whole[:, slot] = part.stored.numpy()
         rolloff[:, slot], places[:, slot] = part.rolloff, part.places
         caption[slot], key[slot] = part.caption, part.key
     hr, lr = stored

@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from jatsr_data.batch import Part
@@ -83,9 +82,7 @@ class CropReader:
             spectrum, bands = block.spectrum[crop.place], block.bands[crop.place]
             envelopes.set(row, crop, spectrum, bands)
         places = np.stack([crops.start, frames, crops.variant])
-        return Part(
-            position, torch.from_numpy(stored), envelopes.rolloffs(), places, captions, keys
-        )
+        return Part(position, stored, envelopes.rolloffs(), places, captions, keys)
 
     def _located(self, crops: Crops) -> Iterator[_Crop | None]:
         """Where the crops are; None for nothing."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -18,7 +17,7 @@ from jatsr_data.mixture import Mixture
 from jatsr_data.options import BLOCK_BYTES, ReadOptions, whole
 from jatsr_data.order import Deal, Epoch
 from shards.errors import ConfigError
-from shards.files import canonical_json
+from shards.files import sha256_json
 from shards.layout import stream_names
 from shards.manifest import Manifest, read_manifest
 from shards.silence import read_silence
@@ -173,7 +172,7 @@ def _variant(wanted: str | int, variants: int) -> str | int:
 
 
 def _short_hash(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()[:16]
+    return sha256_json(value)[:16]
 
 
 def _expect_types(

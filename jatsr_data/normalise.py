@@ -153,7 +153,11 @@ class Normaliser:
             FormatError: there is no readable dataset, or it has no statistics of the space.
         """
         _mapping(codec, space)
-        store = dataset.store if isinstance(dataset, LatentDataset) else open_store(dataset)
+        if isinstance(dataset, LatentDataset):
+            store, manifest = dataset.store, dataset.manifest
+        else:
+            store = open_store(dataset)
+            manifest = read_manifest(store)
         totals = read_totals(store, "train")
         if not totals:
             raise ConfigError(
@@ -161,7 +165,7 @@ class Normaliser:
                 hint="build with more tracks or a smaller --val-fraction",
             )
         suffix = PROJECTED if space == "projected" else ""
-        names = [stream + suffix for stream in stream_names(read_manifest(store).variants)]
+        names = [stream + suffix for stream in stream_names(manifest.variants)]
         missing = [name for name in names if name not in totals]
         if missing:
             raise FormatError(

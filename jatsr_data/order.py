@@ -129,7 +129,12 @@ class Epoch:
 
     def lane(self, lane: int) -> Crops:
         """The crops of a lane in order: ``len(self) // lanes`` of them, or one more."""
-        return self._crops(self._shuffled(self._numbers(lane)))
+        numbers = self._numbers(lane)
+        entry = np.searchsorted(self._ends, numbers, side="right")
+        if self.rule.shuffle:
+            order = self._order(numbers, entry)
+            numbers, entry = numbers[order], entry[order]
+        return self._crops(numbers, entry)
 
     def part(self, part: int, parts: int) -> Crops:
         """The crops at positions ``part``, ``part + parts``, ... of the epoch.
@@ -170,22 +175,17 @@ class Epoch:
         before = int(missing[:run].sum())
         return np.concatenate([own, np.concatenate(spare)[before : before + missing[run]]])
 
-    def _shuffled(self, numbers: Ints) -> Ints:
-        """Put crops into order: blocks by a draw, then crops over the window after their block."""
-        if not self.rule.shuffle:
-            return numbers
-        entry = np.searchsorted(self._ends, numbers, side="right")
+    def _order(self, numbers: Ints, entry: Ints) -> Ints:
+        """The order of crops: blocks by a draw, then crops over the window after their block."""
         blocks, block = np.unique(self.deal.block[self._entries[0][entry]], return_inverse=True)
         rank = np.empty(len(blocks), np.int64)
-        rank[np.argsort(draws(self.seed, self.number, "block", blocks), kind="stable")] = np.arange(
-            len(blocks)
-        )
-        ahead = uniform(draws(self.seed, self.number, "place", numbers)) * self.window
-        return numbers[np.argsort(rank[block] + ahead, kind="stable")]
+        drawn = draws(self.seed, self.number, "block", blocks)
+        rank[np.argsort(drawn, kind="stable")] = np.arange(len(blocks))
+        later = uniform(draws(self.seed, self.number, "place", numbers)) * self.window
+        return np.argsort(rank[block] + later, kind="stable")
 
-    def _crops(self, numbers: Ints) -> Crops:
+    def _crops(self, numbers: Ints, entry: Ints) -> Crops:
         sample, copy = self._entries
-        entry = np.searchsorted(self._ends, numbers, side="right")
         place = numbers - self._starts[entry]
         chosen = sample[entry]
         starts, variants = self.rule.cut(

@@ -6,13 +6,11 @@ a pipe and says so, and nothing waits for ever. Frames go through the pipe as th
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from jatsr_data.batch import Part
 from jatsr_data.parts import PartReader, Request
 from shards.errors import EnvironmentFailure, JatsrError
+from shards.interrupts import without_interrupts
 
 _PATIENCE = 2.0  # seconds after which a worker looks whether its loader is still there
 
@@ -82,7 +81,7 @@ class Workers:
             ours, theirs = context.Pipe()
             job = (theirs, reader, os.getpid())
             process = context.Process(target=_serve, args=job, daemon=True)
-            with _uninterrupted():
+            with without_interrupts():
                 process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -107,9 +106,9 @@ class Workers:
         try:
             found = pipe.recv()
             if isinstance(found, _Header):
-                stored = np.empty(found.shape, found.dtype)
+                stored = np.empty(found.shape, found.part.stored.dtype)
                 _receive(pipe.fileno(), _bytes(stored))
-                found = replace(found.part, stored=torch.from_numpy(stored))
+                found = replace(found.part, stored=stored)
         except (EOFError, OSError) as error:
             raise self._dead(worker) from error
         self._asked[worker] -= 1
@@ -150,11 +149,10 @@ class Workers:
 
 @dataclass(frozen=True, eq=False)
 class _Header:
-    """What comes before the frames of a part."""
+    """What comes before the frames of a part: the part without them, and their shape."""
 
     part: Part
     shape: tuple[int, ...]
-    dtype: str
 
 
 def _serve(pipe: Connection, reader: PartReader, parent: int) -> None:
@@ -172,10 +170,9 @@ def _serve(pipe: Connection, reader: PartReader, parent: int) -> None:
             except JatsrError as error:
                 pipe.send(error)
                 continue
-            stored = part.stored.numpy()
-            part = replace(part, stored=torch.empty(0))
-            pipe.send(_Header(part, stored.shape, stored.dtype.str))
-            _send(pipe.fileno(), _bytes(stored))
+            empty = part.stored[:, :0]
+            pipe.send(_Header(replace(part, stored=empty), part.stored.shape))
+            _send(pipe.fileno(), _bytes(part.stored))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the loader has gone
 
@@ -196,19 +193,6 @@ def _receive(handle: int, data: memoryview) -> None:
         if not count:
             raise EOFError
         data = data[count:]
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Start a process that Ctrl-C does not reach: it is the loader's to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _end(pid: int, processes: Sequence[BaseProcess], pipes: Sequence[Connection]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from pipeline.captions import parse_chain
 from pipeline.config import BuildConfig
 from pipeline.graph import STAGE_VERSIONS
 from shards.errors import ConfigError
-from shards.files import canonical_json
+from shards.files import sha256_json
 from shards.layout import FORMAT_VERSION
 
 FLAGS = {
@@ -73,7 +72,7 @@ def byte_config(
 
 def fingerprint(byte_configuration: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of ``byte_config``."""
-    return hashlib.sha256(canonical_json(byte_configuration)).hexdigest()
+    return sha256_json(byte_configuration)
 
 
 def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> None:

@@ -40,6 +40,11 @@ def pretty_json(value: Any) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
+def sha256_json(value: Any) -> str:
+    """Hexadecimal sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
 def printable(path: str) -> str:
     """A path or message as valid text: bytes that are not UTF-8 become hexadecimal escapes."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -23,17 +23,22 @@ def read_range(files: Any, path: str, offset: int, length: int | None) -> bytes:
     if length == 0:
         stat_of(files, path)
         return b""
-    try:
-        end = None if length is None else offset + length
-        data: bytes = files.cat_file(path, start=offset, end=end)
-    except Exception as error:
-        if answer_of(error)[0] != 416:  # the range begins behind the end
-            raise
-        data = b""
+    data = sent(files, path, offset, None if length is None else offset + length)
     if length is not None and len(data) != length:
         expected = min(length, max(stat_of(files, path).size - offset, 0))
         if len(data) != expected:
             raise TruncatedError(f"expected {expected} bytes, found {len(data)}")
+    return data
+
+
+def sent(files: Any, path: str, start: int, end: int | None) -> bytes:
+    """What comes for a range: nothing where it begins behind the end."""
+    try:
+        data: bytes = files.cat_file(path, start=start, end=end)
+    except Exception as error:
+        if answer_of(error)[0] != 416:
+            raise
+        return b""
     return data
 
 

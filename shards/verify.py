@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from shards.files import canonical_json
+from shards.files import sha256_json
 from shards.layout import LEDGER, MANIFEST, SAMPLES, SILENCE, SPLITS, STATISTICS
 from shards.manifest import Manifest, read_manifest
 from shards.problems import Checked, Problem, guard
@@ -61,7 +60,7 @@ def verify(dataset: StoreLike, spaces: Spaces | None) -> Iterator[Checked]:
 def _check_files(
     store: Store, manifest: Manifest, by_shard: Mapping[str, Sequence[Any]]
 ) -> Iterator[Problem]:
-    fingerprint = hashlib.sha256(canonical_json(dict(manifest.config))).hexdigest()
+    fingerprint = sha256_json(manifest.config)
     if fingerprint != manifest.fingerprint:
         yield Problem(
             MANIFEST,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from shards import objects
 from shards.errors import ConfigError
 from shards.reader import RemoteReader
-from shards.retry import TruncatedError, answer_of
+from shards.retry import TruncatedError
 from shards.store import FileStat
 
 _SMALL = 8 << 20  # bytes of a file that may as well come as a whole
@@ -31,7 +31,7 @@ class WebStore(RemoteReader):
             ConfigError: it does not.
         """
         if length:
-            data = self._try(name, partial(_piece, start=offset, end=offset + length))
+            data = self._try(name, partial(objects.sent, start=offset, end=offset + length))
             if len(data) == length:
                 return data
             if len(data) > max(length, _SMALL):
@@ -77,17 +77,6 @@ class WebStore(RemoteReader):
         )
 
     write = put = put_tree = move = remove = remove_tree = lock = _refuse
-
-
-def _piece(files: Any, path: str, start: int, end: int) -> bytes:
-    """What a server sends for a range; nothing where that begins behind the end."""
-    try:
-        data: bytes = files.cat_file(path, start=start, end=end)
-    except Exception as error:
-        if answer_of(error)[0] != 416:
-            raise
-        return b""
-    return data
 
 
 def _range(files: Any, path: str, start: int, end: int, size: int) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.envelope import BINS, COLUMNS, blocks_of
-from shards.files import canonical_json, sha256_file, sha256_tree
+from shards.files import canonical_json, sha256_file, sha256_json, sha256_tree
 from shards.layout import LEDGER, PROJECTED, SAMPLES, SILENCE, STATISTICS, sample_key, shard_name
 from shards.manifest import Manifest, ShardEntry
 from shards.statistics import Spaces, shard_moments, write_statistics
@@ -74,7 +74,7 @@ def write_dataset(
     files = {name: sha256_file(folder / name) for name in (SAMPLES, LEDGER, SILENCE)}
     files[STATISTICS] = sha256_tree(folder / STATISTICS)
     config = {**CONFIG, "codec": codec}
-    fingerprint = hashlib.sha256(canonical_json(config)).hexdigest()
+    fingerprint = sha256_json(config)
     manifest = Manifest(fingerprint, config, {"train": tuple(entries)}, files, {"jatsr": "0"})
     manifest.write(folder)
     return manifest
@@ -82,26 +82,38 @@ def write_dataset(
 
 def _sample(track: str, shard: str, offset: int) -> tuple[bytes, dict[str, Any]]:
     random = np.random.default_rng(int(track[:8], 16))
-    key = sample_key(track, 0)
-    members = {
-        f"{name}.npy": npy_bytes(random.standard_normal((1, ROWS, FRAMES)).astype(np.float16))
-        for name in STREAMS
+    streams = {
+        name: random.standard_normal((1, ROWS, FRAMES)).astype(np.float16) for name in STREAMS
     }
-    spectrum = random.integers(1, 200, (len(STREAMS), BINS)).astype(np.uint8)
-    bands = random.integers(1, 200, (len(STREAMS), blocks_of(FRAMES), COLUMNS)).astype(np.uint8)
+    run, row = packed(track, streams, random, "noise", f"{track}.wav")
+    return run, {**row, "split": "train", "shard": shard, "offset": offset}
+
+
+def packed(
+    track: str,
+    streams: dict[str, NDArray[Any]],
+    random: np.random.Generator,
+    caption: str,
+    source: str,
+) -> tuple[bytes, dict[str, Any]]:
+    """A sample of given frames with a random envelope, and its row but for where it is."""
+    key, count = sample_key(track, 0), len(streams)
+    frames = streams["hr"].shape[-1]
+    members = {f"{name}.npy": npy_bytes(stored) for name, stored in streams.items()}
+    spectrum = random.integers(1, 200, (count, BINS)).astype(np.uint8)
+    bands = random.integers(1, 200, (count, blocks_of(frames), COLUMNS)).astype(np.uint8)
     members |= {
-        "json": canonical_json({"key": key, "frames": FRAMES}),
-        "txt": b"noise",
+        "json": canonical_json({"key": key, "frames": frames}),
+        "txt": caption.encode(),
         "spectrum.npy": npy_bytes(spectrum),
         "bands.npy": npy_bytes(bands),
     }
     run = tar_run(key, members)
     row = {
-        "key": key, "track": track, "excerpt": 0, "split": "train", "shard": shard,
-        "offset": offset, "bytes": len(run), "digest": sample_digest(run),
-        "start_frame": 0, "frames": FRAMES, "seconds": FRAMES * 512 / 44100,
-        "rolloff": [0.5, 0.3], "caption": "noise", "caption_source": "measured", "tags": {},
-        "source": f"{track}.wav",
+        "key": key, "track": track, "excerpt": 0, "bytes": len(run), "digest": sample_digest(run),
+        "start_frame": 0, "frames": frames, "seconds": frames * 512 / 44100,
+        "rolloff": [0.5] + [0.3] * (count - 1), "caption": caption, "caption_source": "measured",
+        "tags": {}, "source": source,
     }  # fmt: skip
     return run, row
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import packed
 
 from jatsr_data import open_samples
-from shards.envelope import BINS, COLUMNS, blocks_of
-from shards.files import canonical_json, sha256_file
-from shards.layout import SAMPLES, SILENCE, sample_key, shard_name, stream_names
+from shards.files import sha256_file
+from shards.layout import SAMPLES, SILENCE, shard_name, stream_names
 from shards.manifest import Manifest, ShardEntry
 from shards.storage import LocalStore
 from shards.tables import SAMPLES_SCHEMA, arrow_table, write_table
-from shards.tar import END_OF_ARCHIVE, npy_bytes, sample_digest, tar_run
+from shards.tar import END_OF_ARCHIVE, npy_bytes
 
 ROWS = 3
 SILENT = np.array([[7], [8], [9]], np.uint16)
@@ -70,27 +70,11 @@ def _sample(
 ) -> tuple[bytes, dict[str, Any]]:
     track = hashlib.sha256(f"{seed} {index}".encode()).hexdigest()[:24]
     random = np.random.default_rng(int(track[:8], 16))
-    key, streams = sample_key(track, 0), stream_names(variants)
-    members = {
-        f"{name}.npy": npy_bytes(random.integers(0, 1024, (channels, ROWS, frames), np.uint16))
-        for name in streams
+    streams = {
+        name: random.integers(0, 1024, (channels, ROWS, frames), np.uint16)
+        for name in stream_names(variants)
     }
-    spectrum = random.integers(1, 200, (len(streams), BINS), np.uint8)
-    bands = random.integers(1, 200, (len(streams), blocks_of(frames), COLUMNS), np.uint8)
-    members |= {
-        "json": canonical_json({"key": key, "frames": frames}),
-        "txt": f"piece {index}".encode(),
-        "spectrum.npy": npy_bytes(spectrum),
-        "bands.npy": npy_bytes(bands),
-    }
-    run = tar_run(key, members)
-    row = {
-        "key": key, "track": track, "excerpt": 0, "bytes": len(run), "digest": sample_digest(run),
-        "start_frame": 0, "frames": frames, "seconds": frames * 512 / 44100,
-        "rolloff": [0.5] + [0.3] * variants, "caption": f"piece {index}",
-        "caption_source": "measured", "tags": {}, "source": f"/music/{index}.wav",
-    }  # fmt: skip
-    return run, row
+    return packed(track, streams, random, f"piece {index}", f"/music/{index}.wav")
 
 
 def expect_batch(folder: Path, batch: Any, split: str = "train") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.captions.clip import middle_clip
 from shards.errors import TrackError
-from shards.files import canonical_json, write_atomically
+from shards.files import canonical_json, sha256_json, write_atomically
 
 Clip = NDArray[np.float32]
 
@@ -47,7 +46,7 @@ class CaptionCache:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self._identity = dict(identity)
-        self._folder = folder / hashlib.sha256(canonical_json(self._identity)).hexdigest()[:16]
+        self._folder = folder / sha256_json(self._identity)[:16]
 
     def get(self, track_id: str) -> str | None:
         """The caption kept, or None; a damaged file counts as absent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -15,6 +14,7 @@ from pipeline.engines import worker
 from pipeline.engines.base import Crashed, Partial, Session
 from pipeline.engines.dispatch import Dispatch
 from shards.errors import EnvironmentFailure
+from shards.interrupts import without_interrupts
 
 _POLL_SECONDS = 1.0
 _TRIES = 2
@@ -35,7 +35,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=worker.main, args=(theirs,), daemon=True)
-        with _without_interrupts():
+        with without_interrupts():
             self.process.start()
         theirs.close()
         with contextlib.suppress(ConnectionError):  # died at once: the first receive says so
@@ -64,19 +64,6 @@ class _Worker:
         code = self.process.exitcode
         self.process.close()
         return code
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Children started inside ignore Ctrl-C from their first instruction: it is ours to handle."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, old)
 
 
 class LocalEngine:

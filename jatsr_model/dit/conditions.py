@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from jatsr_model.chance import Chance
 from jatsr_model.dit.config import DiTConfig
 from jatsr_model.dit.embeddings import ScalarEmbedding
 
@@ -50,7 +51,7 @@ class Conditions:
         flags = {"low": off, "text": off, "rolloff": off[:, None].expand(-1, 2)}
         return replace(self, **{f"has_{name}": flags[name] for name in names})
 
-    def dropped(self, rate: float, generator: torch.Generator) -> Conditions:
+    def dropped(self, rate: float, chance: Chance) -> Conditions:
         """Leave out each condition of each sample independently, with probability ``rate``.
 
         Four flags: low-res latents, input roll-off, target roll-off, text. What was left out before
@@ -63,21 +64,18 @@ class Conditions:
 
         Args:
             rate: 0 to 1.
-            generator: on the device of ``low``.
+            chance: on the device of ``low``.
         """
-        batch = self.low.shape[0]
-        drawn = torch.rand(batch, 4, generator=generator, device=self.low.device) >= rate
+        drawn = chance.uniform("drop", 4) >= rate
         flags = {"has_low": drawn[:, 0], "has_rolloff": drawn[:, 1:3], "has_text": drawn[:, 3]}
         for name, flag in flags.items():
             before = getattr(self, name)
             flags[name] = flag if before is None else flag & before
         return replace(self, **flags)
 
-    def with_noise(self, ratio: float, generator: torch.Generator) -> Conditions:
+    def with_noise(self, ratio: float, chance: Chance) -> Conditions:
         """Add white noise of standard deviation ``ratio`` to the normalised low-res latents."""
-        noise = torch.randn(
-            self.low.shape, generator=generator, device=self.low.device, dtype=self.low.dtype
-        )
+        noise = chance.normal("low", *self.low.shape[1:])
         return replace(self, low=self.low + ratio * noise)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from jatsr_model.chance import Chance
 from jatsr_model.dit.conditions import Conditions
 from jatsr_model.flow.path import Prediction, interpolate, target, to_data
 from jatsr_model.flow.times import TimeLaw, sample
@@ -95,7 +95,7 @@ class Objective:
             )
 
     def draw(
-        self, truth: Truth, given: Conditions, generator: torch.Generator
+        self, truth: Truth, given: Conditions, chance: Chance
     ) -> tuple[Tensor, Tensor, Conditions]:
         """Noise, times and conditions of one training step.
 
@@ -104,15 +104,15 @@ class Objective:
         Args:
             truth: the batch.
             given: its conditions.
-            generator: on the device of the data; the only source of chance.
+            chance: on the device of the data; the only source of it.
         """
         data = truth.data
-        noise = torch.randn(data.shape, generator=generator, device=data.device, dtype=data.dtype)
-        t = sample(self.times, data.shape[0], generator)
+        noise = chance.normal("noise", *data.shape[1:])
+        t = sample(self.times, chance)
         if self.condition_noise:
-            given = given.with_noise(self.condition_noise, generator)
+            given = given.with_noise(self.condition_noise, chance)
         if self.condition_dropout:
-            given = given.dropped(self.condition_dropout, generator)
+            given = given.dropped(self.condition_dropout, chance)
         return noise, t, given
 
     def evaluate(
@@ -140,11 +140,9 @@ class Objective:
         terms = self.losses.terms(guess, t, truth.lengths)
         return Step(loss=self.losses.total(terms), terms=terms, t=t, output=output, guess=guess)
 
-    def step(
-        self, network: Network, truth: Truth, given: Conditions, generator: torch.Generator
-    ) -> Step:
+    def step(self, network: Network, truth: Truth, given: Conditions, chance: Chance) -> Step:
         """Draw and evaluate: one training step up to the loss."""
-        noise, t, given = self.draw(truth, given, generator)
+        noise, t, given = self.draw(truth, given, chance)
         return self.evaluate(network, truth, given, noise, t)
 
     def without_dropout(self) -> Objective:

@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from jatsr_model.chance import Chance
 from shards.errors import ConfigError
 
 
@@ -26,12 +27,12 @@ class TimeLaw(Protocol):
         ...
 
 
-def sample(law: TimeLaw, count: int, generator: torch.Generator) -> Tensor:
-    """Independent times, float32 ``[count]`` on the generator's device.
+def sample(law: TimeLaw, chance: Chance) -> Tensor:
+    """Independent times, float32 ``[B]``.
 
     Drawn in float64, away from 0 and 1, so that quantiles are finite.
     """
-    u = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+    u = chance.uniform("time")
     return law.quantile(u.clamp(1e-9, 1 - 1e-9)).float()
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from jatsr_model.audio.loudness import GainPolicy
 from jatsr_model.codecs import CodecConfig, CodecSpec
 from pipeline.captions import parse_chain
 from pipeline.stages.degrade import LowRes, parse_lr
-from pipeline.stages.loudness import GainPolicy
 from shards.errors import ConfigError
 
 Channels = Literal["mono", "stereo"]

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jatsr_model.audio.loudness import GainPolicy
 from jatsr_model.codecs import Codec, CodecSpec, load
 from pipeline.captions import CaptionChain
 from pipeline.clock import StageClock
@@ -32,7 +33,6 @@ from pipeline.scan import expect_visible, without_secrets
 from pipeline.stages.condition import Condition
 from pipeline.stages.degrade import LowRes
 from pipeline.stages.encode import Encode
-from pipeline.stages.loudness import GainPolicy
 from pipeline.stages.lowres import Degrade
 from pipeline.stages.pack import Pack
 from pipeline.stages.source import Source

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jatsr_model.audio.sniff import AUDIO_SUFFIXES, SNIFF_BYTES, Kind, sniff
 from pipeline.captions import Tags, probe
 from pipeline.engines.base import Crashed, Engine, Progress, Run
 from pipeline.fetch import local_copy
 from pipeline.scan import Found, expect_visible
-from pipeline.sniff import AUDIO_SUFFIXES, SNIFF_BYTES, Kind, sniff
 from shards.errors import ChangedError, ConfigError
 from shards.files import sha256_file
 from shards.layout import TRACK_ID_DIGITS

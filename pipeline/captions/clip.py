@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from pipeline.stages.decode import open_audio
+from jatsr_model.audio.decode import open_audio
 
 CLIP_RATE = 16000  # Hz
 CLIP_SECONDS = 30

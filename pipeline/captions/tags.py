@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import mutagen
 import mutagen.id3
 
+from jatsr_model.audio.tag_errors import PARSER_ERRORS
 from pipeline.captions.text import clean, sentence
 
 MAX_CHARACTERS = 300
@@ -29,24 +28,6 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "license": ("wcop", "license", "licence", "txxx:license", "txxx:licence"),
     "comment": ("comm", "comment", "description", "©cmt"),
 }
-# What mutagen lets through on hostile bytes, besides its own errors: its parsers index, unpack,
-# convert and allocate by numbers they find in the file.
-_PARSER_ERRORS = (
-    mutagen.MutagenError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +91,7 @@ def probe(path: Path) -> tuple[Tags, HeaderFacts]:
         if found is None:
             return Tags(note="no known tag format"), HeaderFacts()
         return _tags(found.tags), _facts(found.info)
-    except _PARSER_ERRORS as error:
+    except PARSER_ERRORS as error:
         note = clean(f"tags cannot be read: {type(error).__name__}: {error}", MAX_CHARACTERS)
         return Tags(note=note), HeaderFacts()
 

@@ -88,7 +88,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _decoders() -> Iterator[Finding]:
-    from pipeline.stages.decode import probe_decoders
+    from jatsr_model.audio.decode import probe_decoders
 
     for name, result in probe_decoders().items():
         required = name in ("WAV", "FLAC")

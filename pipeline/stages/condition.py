@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from jatsr_model.audio import loudness
+from jatsr_model.audio.loudness import Gain, GainPolicy, Loudness, LoudnessMeter, decide_gain
 from pipeline.captions import (
     Caption,
     CaptionChain,
@@ -19,8 +21,6 @@ from pipeline.captions import (
 )
 from pipeline.clock import StageClock
 from pipeline.records import Block, Signal
-from pipeline.stages import loudness
-from pipeline.stages.loudness import Gain, GainPolicy, Loudness, LoudnessMeter, decide_gain
 from shards.errors import TrackError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.stages.blocks import Block, joined
-from pipeline.stages.resample import QUALITY, Resampler
+from jatsr_model.audio.blocks import Block, joined
+from jatsr_model.audio.resample import QUALITY, Resampler
 
 SAMPLE_RATE = 44100  # Hz, of the high-res signal and of every low-res signal as stored
 

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from pipeline.stages.blocks import Block, Fifo
+from jatsr_model.audio.blocks import Block, Fifo
 from pipeline.stages.degradation import SAMPLE_RATE, Degradation, Sinc
 from pipeline.stages.filters import ORDERS, TYPES, FilterDegradation, design_params
 from pipeline.stages.lossy import MP3_KBPS, OPUS_KBPS, VORBIS_KBPS, Lossy

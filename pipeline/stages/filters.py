@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.blocks import Block, joined
+from jatsr_model.audio.blocks import Block, joined
 from pipeline.stages.degradation import SAMPLE_RATE, Degradation, DownUp
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from pipeline.stages.blocks import Block, Fifo, joined
+from jatsr_model.audio.blocks import Block, Fifo, joined
 
 _TAIL = 1e-6  # sum of the absolute taps left out; bounds the error for full-scale input
 _MIN_FFT = 1 << 14

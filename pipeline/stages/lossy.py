@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from pipeline.stages.blocks import Block, Fifo
-from pipeline.stages.decode_soundfile import SequentialFile
+from jatsr_model.audio.blocks import Block, Fifo
+from jatsr_model.audio.decode_soundfile import SequentialFile
+from jatsr_model.audio.resample import Resampler, output_length
 from pipeline.stages.degradation import SAMPLE_RATE, Degradation
-from pipeline.stages.resample import Resampler, output_length
 from shards.errors import EnvironmentFailure
 
 _BLOCK = 1 << 14  # samples per call of encoder and decoder

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from jatsr_model.audio import decode
+from jatsr_model.audio.decode import open_audio
+from jatsr_model.audio.resample import Resampler
 from pipeline.clock import StageClock
 from pipeline.config import Channels
 from pipeline.plan import TrackTask
 from pipeline.records import Block, Signal
-from pipeline.stages import decode
-from pipeline.stages.decode import open_audio
 from pipeline.stages.mix import mix, mix_name
-from pipeline.stages.resample import Resampler
 
 _CACHE_BYTES = 128 << 20  # 12 minutes of mono; longer tracks are decoded again for every pass
 

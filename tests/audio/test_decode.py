@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from pipeline.stages.decode import BLOCK_FRAMES, AudioFormat, open_audio, probe_decoders
+from jatsr_model.audio.decode import BLOCK_FRAMES, AudioFormat, open_audio, probe_decoders
 
 av = pytest.importorskip("av")
 
@@ -224,7 +224,7 @@ def test_probe_reports_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
     write = sf.write
     monkeypatch.setattr(sf, "write", write_silence)
-    monkeypatch.setattr("pipeline.stages.decode_probe.av_installed", lambda: False)
+    monkeypatch.setattr("jatsr_model.audio.decode_probe.av_installed", lambda: False)
     found = probe_decoders()
     assert "no Opus" in str(found["Opus"])
     assert "differ" in str(found["FLAC"])

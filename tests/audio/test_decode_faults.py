@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from pipeline.stages.decode import open_audio
+from jatsr_model.audio.decode import open_audio
 from shards.errors import TrackError
 
 RATE = 44100
@@ -137,7 +137,7 @@ def test_without_pyav_the_hint_names_the_extra(
 ) -> None:
     path = tmp_path / "a.m4a"
     path.write_bytes(b"\x00\x00\x00\x20ftypM4A " + bytes(1000))
-    monkeypatch.setattr("pipeline.stages.decode.av_installed", lambda: False)
+    monkeypatch.setattr("jatsr_model.audio.decode.av_installed", lambda: False)
     assert "pip install 'jatsr[av]'" in fault(path, "no installed decoder").hint
 
 

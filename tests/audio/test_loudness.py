@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.loudness import (
+from jatsr_model.audio.loudness import (
     Gain,
     GainPolicy,
     Loudness,

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from helpers import write_music
 
+from jatsr_model.audio.sniff import sniff
 from pipeline import identify as identify_module
 from pipeline.engines.base import Crashed
 from pipeline.engines.inline import InlineEngine
 from pipeline.engines.local import LocalEngine
 from pipeline.identify import Scanned, identify, scan
 from pipeline.scan import find_files
-from pipeline.sniff import sniff
 from shards.errors import ConfigError
 
 

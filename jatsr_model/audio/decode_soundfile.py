@@ -12,14 +12,14 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from pipeline.stages.containers import Promise, end_of_id3, ends_in_last_page, read_promise
-from pipeline.stages.decode_base import BLOCK_FRAMES, AudioFormat, UndecodableError
+from jatsr_model.audio.containers import Promise, end_of_id3, ends_in_last_page, read_promise
+from jatsr_model.audio.decode_base import BLOCK_FRAMES, AudioFormat, UndecodableError
 
 _UNKNOWN = 1 << 62  # libsndfile reports about 2^63 frames where it cannot know
 _PIPE_BYTES = 1 << 16
 
 # Vorbis and Opus number their channels differently; these pick WAV order.
-_VORBIS_ORDER = {
+VORBIS_ORDER = {
     3: (0, 2, 1),
     5: (0, 2, 1, 3, 4),
     6: (0, 2, 1, 5, 3, 4),
@@ -76,7 +76,7 @@ class SoundFileSource:
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:
         """See ``Source.chunks``."""
-        order = _VORBIS_ORDER.get(self.format.channels) if self._is_ogg() else None
+        order = VORBIS_ORDER.get(self.format.channels) if self._is_ogg() else None
         while True:
             try:
                 frames = self._file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)

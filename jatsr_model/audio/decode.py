@@ -11,10 +11,10 @@ from typing import NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.decode_av import AvSource, av_installed
-from pipeline.stages.decode_base import BLOCK_FRAMES, AudioFormat, Source, UndecodableError
-from pipeline.stages.decode_probe import probe_decoders
-from pipeline.stages.decode_soundfile import SoundFileSource
+from jatsr_model.audio.decode_av import AvSource, av_installed
+from jatsr_model.audio.decode_base import BLOCK_FRAMES, AudioFormat, Source, UndecodableError
+from jatsr_model.audio.decode_probe import probe_decoders
+from jatsr_model.audio.decode_soundfile import SoundFileSource
 from shards.errors import TrackError
 
 __all__ = ["BLOCK_FRAMES", "VERSION", "AudioFile", "AudioFormat", "open_audio", "probe_decoders"]

@@ -8,8 +8,8 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from pipeline.stages.decode_av import av_installed
-from pipeline.stages.decode_soundfile import SequentialFile
+from jatsr_model.audio.decode_av import av_installed
+from jatsr_model.audio.decode_soundfile import SequentialFile
 
 _FORMATS = {
     "WAV": ("WAV", "PCM_16", 44100),

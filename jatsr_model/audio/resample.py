@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
-from pipeline.stages.blocks import Block, joined
+from jatsr_model.audio.blocks import Block, joined
 
 QUALITY = "VHQ"  # measured as cheap as HQ
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.blocks import Block, Fifo
+from jatsr_model.audio.blocks import Block, Fifo
 from shards.errors import TrackSkipped
 
 VERSION = 1

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.decode_base import AudioFormat, UndecodableError
+from jatsr_model.audio.decode_base import AudioFormat, UndecodableError
 
 
 def av_installed() -> bool:

@@ -1,0 +1,51 @@
+"""ViSQOL, where its package is installed."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 48000  # of its audio mode
+
+
+class Visqol:
+    """Predicted opinion of listeners, 1 to 4.7, by the audio mode of ViSQOL 3."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    def score(self, reference: NDArray[np.float32], estimate: NDArray[np.float32]) -> float:
+        """Compare two signals at 48 kHz.
+
+        Args:
+            reference: ``[n]``.
+            estimate: ``[m]``.
+
+        Returns:
+            MOS-LQO; NaN for silence and for clips that are too short for it.
+        """
+        try:
+            result = self._api.measure_from_arrays(
+                reference.astype(np.float64), estimate.astype(np.float64), RATE
+            )
+        except ValueError:  # its word for too short
+            return math.nan
+        return float(result.moslqo)
+
+
+def open_visqol() -> Visqol | str:
+    """ViSQOL, or why there is none."""
+    try:
+        package = importlib.import_module("visqol")
+    except ModuleNotFoundError as error:
+        missing = "" if error.name == "visqol" else f" (it needs {error.name})"
+        return f"not installed{missing}: pip install visqol-python"
+    if not hasattr(package, "VisqolApi"):
+        return "another package of this name is installed: pip install visqol-python"
+    api = package.VisqolApi()
+    api.create(mode="audio")
+    return Visqol(api)

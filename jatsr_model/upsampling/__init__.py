@@ -1,0 +1,1 @@
+"""What surrounds the network when audio is upsampled: bandwidth, levels, splicing, files."""

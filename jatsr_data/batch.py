@@ -49,6 +49,17 @@ class Batch:
         places = torch.arange(self.hr.shape[-1], device=self.frames.device)
         return places < self.frames[:, None]
 
+    def rows(self, numbers: Sequence[int]) -> Batch:
+        """Some of the crops; a range of neighbours stays where it is in memory."""
+        near = isinstance(numbers, range) and numbers.step == 1
+        where = slice(numbers[0], numbers[-1] + 1) if near else torch.tensor(numbers)
+        some = self._each(lambda tensor: tensor[where])
+        return replace(
+            some,
+            caption=tuple(self.caption[number] for number in numbers),
+            key=tuple(self.key[number] for number in numbers),
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """The batch on a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))

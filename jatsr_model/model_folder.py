@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +12,13 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from jatsr_model.dit import DiT, DiTConfig
 from jatsr_model.flow import TIME_CONVENTION
+from jatsr_model.whole_folders import appearing
 from shards.errors import ConfigError, EnvironmentFailure
-from shards.files import fsync_folder, fsync_tree, machine_errors, pretty_json, sha256_file
+from shards.files import machine_errors, pretty_json, sha256_file
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 VERSION = 1
@@ -36,12 +37,15 @@ class Card:
         config: shape and function.
         prediction: ``x`` (data) or ``v`` (velocity).
         origin: where the weights came from; JSON-ready.
+        latents: what it was trained on: space, codec, scales, length of crops; JSON-ready. Numbers
+            are kept to the last bit, those of float32 too. Empty where this is not known.
     """
 
     model: str
     config: DiTConfig
     prediction: Literal["x", "v"]
     origin: Mapping[str, Any] = field(default_factory=dict)
+    latents: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_network(folder: Path, network: DiT, card: Card) -> None:
@@ -56,31 +60,51 @@ def save_network(folder: Path, network: DiT, card: Card) -> None:
         raise ModelError(
             f"{folder} exists already", hint="name another folder with --output, or remove it"
         )
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with full_disk(folder), appearing(folder) as staged:
+        write_network(staged, network.state_dict(), card)
+
+
+@contextlib.contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """Say so where what is written to ``path`` does not fit.
+
+    Raises:
+        EnvironmentFailure: the disk is full.
+    """
     try:
-        with machine_errors(f"writing {folder}"):
-            staged.mkdir(parents=True)
-            _save_weights(network, staged / WEIGHTS)
-            (staged / CARD).write_bytes(pretty_json(_facts(card, staged / WEIGHTS)))
-            fsync_tree(staged)
-            os.rename(staged, folder)
-            fsync_folder(folder.parent)
+        with machine_errors(f"writing {path}"):
+            yield
     except SafetensorError as error:
         raise EnvironmentFailure(
-            f"{folder} could not be written: {error}", hint="is the disk full?"
+            f"{path} could not be written: {error}",
+            hint="is the disk full? free some space, then run the same command again",
         ) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
-def _save_weights(network: DiT, path: Path) -> None:
+def write_network(folder: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write the two files of a network into a folder.
+
+    Args:
+        folder: that exists.
+        state: of the network.
+        card: what it is.
+
+    Raises:
+        ModelError: the tensors cannot be saved.
+        SafetensorError: the disk is full; ``full_disk`` turns it into an ``EnvironmentFailure``.
+    """
+    write_tensors(folder / WEIGHTS, state)
+    (folder / CARD).write_bytes(pretty_json(_facts(card, folder / WEIGHTS)))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors; see ``write_network``. Those that are contiguous are not copied."""
     try:
-        state = {k: v.contiguous() for k, v in network.state_dict().items()}
-        save_file(state, path)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     except (RuntimeError, ValueError) as error:
         raise ModelError(
-            f"this network cannot be saved: {error}",
-            hint="its tensors must be dense, in memory, and none a part of another",
+            f"these tensors cannot be saved: {error}",
+            hint="they must be dense, in memory, and none a part of another",
         ) from error
 
 
@@ -93,6 +117,7 @@ def _facts(card: Card, weights: Path) -> dict[str, Any]:
         "time": TIME_CONVENTION,
         "sha256": sha256_file(weights),
         "origin": dict(card.origin),
+        "latents": dict(card.latents),
     }
 
 
@@ -120,6 +145,7 @@ def read_card(folder: Path) -> tuple[Card, str]:
             config=config,
             prediction=facts["prediction"],
             origin=facts["origin"],
+            latents=dict(facts.get("latents", {})),  # older folders have none
         )
         return card, str(facts["sha256"])
     except ModelError:
@@ -127,7 +153,7 @@ def read_card(folder: Path) -> tuple[Card, str]:
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(
             f"{path} should describe a network: {error!r}",
-            hint="name a folder written by jatsr import-checkpoint",
+            hint="name a folder written by jatsr import-checkpoint or a checkpoint of jatsr train",
         ) from error
 
 

@@ -143,12 +143,16 @@ def machine_errors(action: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, dest: Path) -> Iterator[None]:
+def file_lock(
+    path: Path, dest: Path, *, doing: str = "building in", name: str = "DEST"
+) -> Iterator[None]:
     """Hold the lock on a file; the kernel drops it when the process dies.
 
     Args:
         path: the file, which is created where it is missing; whoever holds it may remove it.
         dest: what it guards, for messages.
+        doing: what its holder does there.
+        name: of the option that names it.
 
     Raises:
         ConfigError: another process holds it, or the file cannot be made.
@@ -159,14 +163,14 @@ def file_lock(path: Path, dest: Path) -> Iterator[None]:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             reason = error.strerror or error
-            raise ConfigError(f"DEST {dest}: cannot be written to: {reason}") from error
+            raise ConfigError(f"{name} {dest}: cannot be written to: {reason}") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ConfigError(
-                    f"another process is building in {dest}",
-                    hint="wait for it or choose another DEST",
+                    f"another process is {doing} {dest}",
+                    hint=f"wait for it or choose another {name}",
                 ) from error
             if not _is_at(handle, path):
                 continue  # its last holder has removed it: a lock that nobody else would find

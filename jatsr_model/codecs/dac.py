@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from jatsr_model.codecs.base import Side
 from jatsr_model.codecs.dac_encoder import FlatEncoder, compiled
+from jatsr_model.codecs.dac_tables import Tables, tables_of
 from jatsr_model.codecs.spec import CodecSpec
 from shards.layout import PROJECTED
 
@@ -58,7 +58,7 @@ class DacCodec:
         self.identity: Mapping[str, Any] = spec.identity
         self.device = torch.device(spec.device)
         # Made on the CPU, wherever the network runs: statistics must not depend on the device.
-        self._books = {torch.device("cpu"): _books(model)}
+        self._tables = {torch.device("cpu"): tables_of(model)}
         self.model = model.to(self.device)
         self._spec = spec
 
@@ -148,23 +148,31 @@ class DacCodec:
         Each codebook entry is stored already projected, so z is a sum of nine table rows: equal to
         the network's own ``from_codes`` to float32 rounding.
         """
-        return _sum_of_rows(stored.long(), self._books_on(stored.device)[1])
+        return self._tables_on(stored.device).latents(stored.long())
 
     def projected(self, stored: Tensor) -> Tensor:
         """Codebook vectors, concatenated: ``[..., 9, T]`` -> float32 ``[..., 72, T]``.
 
         z is a linear function of these 72 numbers, so they say all that the 1024 channels do.
         """
-        values = self._books_on(stored.device)[0]  # [9, 1024, 8]
-        rows = torch.arange(values.shape[0], device=stored.device)[:, None]
-        vectors = values[rows, stored.long()]  # [..., 9, T, 8]
-        return vectors.transpose(-1, -2).flatten(-3, -2)
+        return self._tables_on(stored.device).vectors(stored.long())
 
-    def _books_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._books:
-            values, projected = self._books[torch.device("cpu")]
-            self._books[device] = (values.to(device), projected.to(device))
-        return self._books[device]
+    def unproject(self, vectors: Tensor) -> Tensor:
+        """That function, also between codebook vectors; differentiable.
+
+        Args:
+            vectors: float ``[..., 72, T]``.
+
+        Returns:
+            float32 ``[..., 1024, T]`` on the same device: of ``projected(codes)`` those of
+            ``latents(codes)``, to float32 rounding.
+        """
+        return self._tables_on(vectors.device).unproject(vectors)
+
+    def _tables_on(self, device: torch.device) -> Tables:
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
 
     def decode(self, z: Tensor) -> Tensor:
         """Waveform ``[..., 1024, T]`` -> float32 ``[..., T * hop]``; differentiable in z.
@@ -186,22 +194,3 @@ def _exact_kernels() -> AbstractContextManager[Any]:
     return torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
-
-
-@torch.no_grad()
-def _books(model: DacModel) -> tuple[Tensor, Tensor]:
-    """Codebooks ``[books, size, dim]``, and projected ``[books * size, latent_dim]``."""
-    quantizers = model.quantizer.quantizers
-    values = torch.stack([q.codebook.weight for q in quantizers])
-    projected = [q.out_proj(q.codebook.weight.T[None])[0].T for q in quantizers]
-    return values.clone(), torch.cat(projected).contiguous()
-
-
-def _sum_of_rows(codes: Tensor, tables: Tensor) -> Tensor:
-    books = codes.shape[-2]
-    offsets = torch.arange(books, device=codes.device) * (tables.shape[0] // books)
-    rows = (codes.transpose(-1, -2) + offsets).reshape(-1, books)
-    with torch.no_grad():
-        z = functional.embedding_bag(rows, tables, mode="sum")
-    shaped = z.reshape(*codes.shape[:-2], codes.shape[-1], tables.shape[1])
-    return shaped.transpose(-1, -2).contiguous()

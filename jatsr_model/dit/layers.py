@@ -63,11 +63,14 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.drops = rate > 0
+        # torch.compile makes one graph for all rates in tensors, and one for each in a number.
+        # On the CPU, wherever the network is made and goes: that of a GPU reads it from there.
+        self.rate = torch.tensor(rate, device="cpu")
 
     def forward(self, branch: Tensor) -> Tensor:
         """``[B, ...]`` -> ``[B, ...]``; the identity outside of training."""
-        if not self.training or self.rate == 0:
+        if not (self.training and self.drops):
             return branch
         shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
         kept = torch.rand(shape, device=branch.device) >= self.rate

@@ -138,6 +138,12 @@ _ALL = (
         published=True,
     ),
     Preset(
+        name="xs",
+        config=_ours(128, 4, 1, 384),
+        space="dac-72",
+        about="for trying things out",
+    ),
+    Preset(
         name="s",
         config=_ours(512, 14, 4, 1280),
         space="dac-72",
@@ -154,6 +160,12 @@ _ALL = (
         config=replace(_ours(1280, 24, 4, 3200), text_dim=768, text_kv_heads=4, rolloff_dim=768),
         space="dac-72",
         about="the cost of v3, with roll-offs and text",
+    ),
+    Preset(
+        name="mdct-xs",
+        config=_mdct(_ours(128, 4, 1, 384), 128),
+        space="mdct",
+        about="the embedded codec, for trying things out",
     ),
     Preset(
         name="mdct-s",

@@ -111,9 +111,8 @@ class Objective:
         t = sample(self.times, chance)
         if self.condition_noise:
             given = given.with_noise(self.condition_noise, chance)
-        if self.condition_dropout:
-            given = given.dropped(self.condition_dropout, chance)
-        return noise, t, given
+        # also where nothing is dropped: every parameter has to take part in every step under DDP
+        return noise, t, given.dropped(self.condition_dropout, chance)
 
     def evaluate(
         self, network: Network, truth: Truth, given: Conditions, noise: Tensor, t: Tensor

@@ -1,0 +1,201 @@
+"""From what a user asks for to what is trained: a new training, or one that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from jatsr_model.dit import Preset, preset
+from jatsr_model.model_folder import ModelError, read_card
+from jatsr_model.text import DEFAULT, TextEncoder, find_text_encoder
+from jatsr_model.training.checkpoints import Checkpoint, Found, newest_intact, read_checkpoint
+from jatsr_model.training.retention import forget_after
+from jatsr_model.training.run_folder import CHECKPOINTS, RUN, RunFile, read_run
+from jatsr_model.training.settings import Recipe, Runtime, flag
+from jatsr_model.training.spaces import default_model
+from jatsr_model.training.task import Task
+from jatsr_model.training.world import World
+from shards.errors import ConfigError
+from shards.manifest import read_manifest
+
+# What suits a check that a few crops can be learned by heart, within minutes.
+OVERFIT: Mapping[str, Any] = MappingProxyType(
+    {
+        "steps": 400,
+        "batch_size": 8,
+        "crop_frames": 128,
+        "lr": 1e-3,
+        "warmup": 20,
+        "weight_decay": 0.0,
+        "ema": 0.9,
+        "condition_dropout": 0.0,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What was asked for. The rest follows from the dataset, or from the training that goes on.
+
+    Args:
+        dataset: address; empty for the one of the training that goes on.
+        recipe: fields of ``Recipe``.
+        runtime: fields of ``Runtime``.
+        places: ``codec_weights``, ``start``, ``text_encoder`` (also ``auto`` and ``off``).
+        accept: go on also where that is not what the training would have been.
+    """
+
+    dataset: str
+    recipe: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    places: Mapping[str, str]
+    accept: bool = False
+
+
+def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[str, ...]]:
+    """A new training, and notes for people.
+
+    Raises:
+        ConfigError: values that cannot work, or there is a training in the folder already.
+        FormatError: there is no readable dataset.
+    """
+    if (folder / RUN).exists():
+        raise ConfigError(
+            f"{folder} holds a training already",
+            hint=f"continue it with --resume --name {folder.name}, or give another --name",
+        )
+    manifest = read_manifest(wish.dataset)
+    known = preset(wish.recipe.get("model") or default_model(manifest))
+    text, notes = _text(wish.places.get("text_encoder", "auto"), known, world)
+    on_gpu = world.device.type == "cuda"
+    values = {
+        **(OVERFIT if wish.recipe.get("overfit") else {}),
+        "precision": "bf16" if on_gpu else "fp32",
+        **wish.recipe,
+        "model": known.name,
+        "losses": {**known.losses, **wish.recipe.get("losses", {})},
+        "text_encoder": text.identity if text else "",
+        "start": read_card(Path(wish.places["start"]))[1] if "start" in wish.places else "",
+    }
+    values.setdefault("warmup", min(Recipe.warmup, values.get("steps", Recipe.steps) // 10))
+    task = Task(
+        dataset=wish.dataset,
+        folder=folder,
+        recipe=Recipe(**values),
+        runtime=Runtime(**{"compile": on_gpu, **wish.runtime}),
+        places=wish.places,
+        text=text,
+    )
+    return task, notes
+
+
+def same_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[str, ...]]:
+    """The training of a folder, where its newest intact checkpoint left it, and notes for people.
+
+    Checkpoints that are damaged are passed over and removed, since training goes on before them.
+
+    Raises:
+        ConfigError: something differs that decides the result; says what.
+        FormatError: the folder holds no training.
+        ModelError: there are checkpoints, but none of them is intact.
+    """
+    run = read_run(folder)
+    places = {**run.places, **wish.places}
+    text, _ = _text(places.get("text_encoder", "off"), preset(run.recipe.model), world)
+    asked = {**wish.recipe, "text_encoder": text.identity if text else ""}
+    if "losses" in asked:
+        asked["losses"] = {**run.recipe.losses, **asked["losses"]}
+    recipe = _changed(run.recipe, asked, accept=wish.accept)
+    checkpoint, notes = _newest(folder / CHECKPOINTS, world)
+    if checkpoint is not None and not wish.accept:
+        _expect_same_machine(checkpoint.facts, recipe, world)
+    task = Task(
+        dataset=wish.dataset or run.dataset,
+        folder=folder,
+        recipe=recipe,
+        runtime=replace(run.runtime, **wish.runtime),
+        places=places,
+        text=text,
+        checkpoint=checkpoint,
+        accept=wish.accept,
+    )
+    return task, notes
+
+
+def write_run(task: Task) -> None:
+    """Write ``run.json``."""
+    libraries = {name: version(name) for name in ("jatsr", "torch", "numpy")}
+    RunFile(task.dataset, task.recipe, task.runtime, task.places, libraries).write(task.folder)
+
+
+def _text(place: str, known: Preset, world: World) -> tuple[TextEncoder | None, tuple[str, ...]]:
+    """The text encoder of a network that takes text; ``auto`` goes without if it is not there."""
+    width = known.config.text_dim
+    if place == "off" or not width:
+        if place not in ("off", "auto"):
+            raise ConfigError(
+                f"--text-encoder {place}: --model {known.name} takes no text",
+                hint="leave it out, or take a model that does; see jatsr models",
+            )
+        return None, ()
+    if place != "auto":
+        return TextEncoder(place, world.device, width=width), ()
+    if find_text_encoder(DEFAULT) is None:
+        return None, (
+            f"captions are left out: {DEFAULT} is not on this machine; give --text-encoder PATH",
+        )
+    return TextEncoder(DEFAULT, world.device, width=width), ()
+
+
+def _changed(recipe: Recipe, asked: Mapping[str, Any], *, accept: bool) -> Recipe:
+    wanted = replace(recipe, **asked)
+    now, then = wanted.to_json(), recipe.to_json()
+    differing = [name for name in then if now[name] != then[name]]
+    if differing == ["steps"] and recipe.schedule != "cosine":
+        differing = []  # the rate of a step does not depend on how many there are
+    if differing and not accept:
+        raise ConfigError(
+            "--resume: the training has "
+            + ", ".join(f"{flag(n)} {then[n]!r}, not {now[n]!r}" for n in differing),
+            hint="leave these options out to continue exactly; --accept-changes continues in "
+            "another way",
+        )
+    return wanted
+
+
+def _newest(folder: Path, world: World) -> tuple[Checkpoint | None, tuple[str, ...]]:
+    """The newest intact checkpoint, which the main rank finds for all."""
+    found = world.of_main(newest_intact(folder) if world.is_main else Found(None))
+    if found.path is None:
+        if found.damaged:
+            raise ModelError(
+                f"--resume: no checkpoint in {folder} is intact: {found.damaged[0]}",
+                hint="copy one of them again, or begin a new training with another --name",
+            )
+        return None, ("there is no checkpoint yet, so it begins again",)
+    if world.is_main and found.damaged:
+        forget_after(folder, int(found.path.name))
+    notes = tuple(f"passed over and removed: {message}" for message in found.damaged)
+    return read_checkpoint(found.path), notes
+
+
+def _expect_same_machine(facts: Mapping[str, Any], recipe: Recipe, world: World) -> None:
+    """What a machine decides: numbers of its generators, masks of dropout."""
+    then, now = facts["device"], world.device.type
+    if then != now:
+        raise ConfigError(
+            f"--resume: the training ran on {then}, now it would on {now}, which draws other noise",
+            hint=f"give --device {then}; --accept-changes continues in another way",
+        )
+    config = preset(recipe.model).config
+    drops = config.dropout + config.drop_path > 0 and not recipe.overfit
+    if drops and facts["world_size"] != world.size:
+        raise ConfigError(
+            f"--resume: the training ran in {facts['world_size']} processes, now there are "
+            f"{world.size}, which drop other activations",
+            hint="start as many; --accept-changes continues in another way",
+        )

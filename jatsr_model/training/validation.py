@@ -1,0 +1,108 @@
+"""Losses on crops, times and noises that are always the same, so that curves can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jatsr_data import Batch
+from jatsr_model.flow import Objective
+from jatsr_model.losses import gradient_ratios
+from jatsr_model.training.feed import Feed, chance_of
+from jatsr_model.training.settings import Precision
+from jatsr_model.training.step import autocast
+from jatsr_model.training.world import World
+
+SEED = 0x5EED  # of times and noises, whatever the seed of the training
+BUCKETS = 5
+GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Validates a network on some crops.
+
+    Crop k of all is judged at the time ``frac((k + 1/2) golden)``, which fills [0, 1] evenly
+    however many there are, and with noise of its own. Conditions are given as they are.
+
+    Args:
+        batches: of this rank, equally many on all; crop j of batch b is crop
+            ``(b * B + j) * world + rank`` of all.
+        feed: makes data and conditions.
+        objective: as in training.
+        world: of ranks.
+        precision: of the network.
+    """
+
+    batches: tuple[Batch, ...]
+    feed: Feed
+    objective: Objective
+    world: World
+    precision: Precision
+
+    @torch.no_grad()
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Validate.
+
+        Args:
+            network: left in evaluation mode.
+
+        Returns:
+            ``Val/Loss``, the weighted sum that is minimised in training; ``Val/MSE`` of the data
+            that are predicted, whatever the network predicts; and the latter by time, as
+            ``Val/MSE_t0.1`` (mean over t from 0 to 0.2), ``Val/MSE_t0.3``, ...
+        """
+        network.eval()
+        sums = torch.zeros(3, BUCKETS, dtype=torch.float64)  # of losses, of squares; counts
+        for number, batch in enumerate(self.batches):
+            t, loss, square, weight = self._judge(network, number, batch)
+            bucket = (t * BUCKETS).long().clamp(max=BUCKETS - 1)
+            for row, values in enumerate((loss, square, torch.ones_like(loss))):
+                sums[row].index_add_(0, bucket, (values * weight).double())
+        losses, squares, counts = self.world.sum(sums)
+        found = {
+            "Val/Loss": float(losses.sum() / counts.sum()),
+            "Val/MSE": float(squares.sum() / counts.sum()),
+        }
+        for bucket in torch.nonzero(counts)[:, 0].tolist():
+            centre = (bucket + 0.5) / BUCKETS
+            found[f"Val/MSE_t{centre:.1f}"] = float(squares[bucket] / counts[bucket])
+        return found
+
+    def _judge(self, network: nn.Module, number: int, batch: Batch) -> tuple[Tensor, ...]:
+        """Time, loss, square error of the data and weight of every sample, on the CPU."""
+        size = len(batch)
+        first = number * size * self.world.size + self.world.rank
+        places = range(first, first + size * self.world.size, self.world.size)
+        chance = chance_of(batch, SEED, 0, places, self.feed.device)
+        truth, given = self.feed(batch)
+        noise = chance.normal("noise", *truth.data.shape[1:])
+        k = torch.tensor(chance.places, dtype=torch.float64)
+        t = torch.frac((k + 0.5) * GOLDEN).float()
+        with autocast(self.feed.device, self.precision):
+            step = self.objective.evaluate(network, truth, given, noise, t.to(self.feed.device))
+        weights = self.objective.losses.weights
+        loss = torch.stack([weights[name] * term for name, term in step.terms.items()]).sum(0)
+        guess = step.guess.in_float32(truth.lengths)
+        square = (guess.data_hat - guess.data).square().flatten(1).mean(1) * guess.stretch
+        filled = (batch.frames > 0).repeat_interleave(batch.hr.shape[1])
+        return t, loss.cpu(), square.cpu(), filled.float()
+
+    def pulls(self, network: nn.Module) -> dict[str, float]:
+        """How hard every loss pulls against the main one, ``Gradient/<loss>``; see ``Pull``."""
+        batch = self.batches[0]
+        truth, given = self.feed(batch)
+        chance = chance_of(batch, SEED, 1, range(len(batch)), self.feed.device)
+        noise, t, given = self.objective.without_dropout().draw(truth, given, chance)
+
+        def frozen(*inputs: Any) -> Tensor:
+            with torch.no_grad(), autocast(self.feed.device, self.precision):
+                output: Tensor = network(*inputs)
+            return output.float().requires_grad_()
+
+        step = self.objective.evaluate(frozen, truth, given, noise, t)
+        ratios = gradient_ratios(self.objective.losses, step.output, step.guess, t, truth.lengths)
+        return {f"Gradient/{name}": pull.ratio for name, pull in ratios.items()}

@@ -1,0 +1,265 @@
+"""`jatsr train` as users meet it: killed, stopped, started twice, told what cannot be."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from train_processes import (
+    ended,
+    expect_gone,
+    children,
+    reach,
+    resumed,
+    running,
+    small,
+    trained,
+)
+from trainings import expect_same, log, saved
+
+import cli
+from jatsr_model.training.checkpoints import newest_intact, steps
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class Said(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def jatsr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """``jatsr train`` in this process: for what ends soon."""
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["jatsr", "train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return Said(int(caught.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(
+    dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Tensors]]:
+    """What 100 steps give that nobody interrupts; they are taken while other tests run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with running(*small(dataset, folder, steps=100)) as process:
+
+        @cache
+        def tensors() -> Tensors:
+            code, _, err = ended(process)
+            assert code == 0, err
+            return saved(folder)
+
+        yield tensors
+
+
+def tree(folder: Path) -> dict[str, object]:
+    """Everything in a folder, and whether it was touched."""
+    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("kills", [(53,), (2, 17, 18, 64, 96)])
+def test_killed_and_continued_equals_uninterrupted(
+    dataset: Path, tmp_path: Path, whole: Callable[[], Tensors], kills: tuple[int, ...]
+) -> None:
+    """Wherever it was after these steps; before the first checkpoint or while it writes one."""
+    folder = tmp_path / "run"
+    first, again = {"save_every": 40, "workers": 2}, ("--save-every", "1", "--workers", "0")
+    for step in kills:
+        begins = not folder.exists()
+        arguments = small(dataset, folder, steps=100, **first) if begins else None
+        with running(*(arguments or resumed(folder, *again))) as process:
+            reach(process, folder, step)
+            readers = children(process)
+            assert len(readers) == (2 if begins else 0)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            expect_gone(readers)
+        if step == 2:
+            assert not (folder / "checkpoints").exists()
+    trained(*resumed(folder))
+    expect_same(saved(folder), whole())
+    assert not list((folder / "checkpoints").glob(".*"))
+    said = [line["step"] for line in log(folder)]
+    assert said == list(range(1, 101))
+
+
+def test_signals_save_first_and_it_is_said_how_to_continue(
+    dataset: Path, tmp_path: Path, whole: Callable[[], Tensors], jatsr: Callable[..., Said]
+) -> None:
+    """SIGTERM while audio is sampled, then Ctrl-C at a terminal; what is said can be typed."""
+    folder = tmp_path / "runs of today" / "run"
+    hearing = {"val_every": 20, "sample_every": 20, "sample_steps": 50}
+    with running(*small(dataset, folder, steps=100, workers=2, **hearing)) as process:
+        reach(process, folder, 20, "Val/Loss")
+        process.send_signal(signal.SIGSTOP)
+        second = jatsr(*small(dataset, folder))
+        third = jatsr(*resumed(folder))
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
+        code, out, err = ended(process)
+    assert "holds a training already" in second.err
+    assert "another process is training in" in third.err
+    assert (second.code, third.code) == (1, 1)
+    assert (code, "Traceback" in err) == (143, False)
+    heard = [line["step"] for line in log(folder) if "Val/LSD" in line]
+    assert heard == [20]
+    with running(*continuing(out, folder)) as process:
+        reach(process, folder, 61)
+        process.send_signal(signal.SIGINT)
+        for reader in children(process):  # a terminal signals all
+            reader.send_signal(signal.SIGINT)
+        code, out, err = ended(process)
+    assert (code, "Traceback" in err) == (130, False)
+    trained(*continuing(out, folder))
+    expect_same(saved(folder), whole())
+
+
+def continuing(out: str, folder: Path) -> list[str]:
+    """The arguments that a stopped training says, when that is all it says."""
+    stopped, *_, last = out.splitlines()
+    step = steps(folder / "checkpoints")[-1]
+    newest = folder / "checkpoints" / f"{step:08d}"
+    assert stopped == f"stopped at step {step}, saved in {newest}"
+    words = shlex.split(last.removeprefix("continue with: "))
+    assert words[:2] == ["jatsr", "train"]
+    return words[2:]
+
+
+def test_who_asks_again_does_not_wait(dataset: Path, tmp_path: Path) -> None:
+    """Here for audio, which would take hours; what comes within 3 s is the same Ctrl-C."""
+    folder = tmp_path / "run"
+    hours = {"save_every": 1, "val_every": 2, "sample_every": 2, "sample_steps": 10**6}
+    with running(*small(dataset, folder, **hours)) as process:
+        reach(process, folder, 2, "Val/Loss")
+        began = time.monotonic()
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        seconds = time.monotonic() - began
+        code, out, err = ended(process)
+    assert (code, out) == (130, "")
+    assert 3 < seconds < 60
+    assert err.endswith("interrupted\n")
+    assert "Traceback" not in err
+    found = newest_intact(folder / "checkpoints")
+    assert (found.path, found.damaged) == (folder / "checkpoints" / "00000001", ())
+
+
+def test_the_result_alone_goes_to_standard_output(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    out = trained(*small(dataset, folder, steps=3, val_every=3), "--json")
+    facts = json.loads(out, parse_constant=pytest.fail)
+    assert out.count("\n") == 1
+    assert (facts["step"], facts["finished"]) == (3, True)
+    assert Path(facts["checkpoint"]) == folder / "checkpoints" / "00000003"
+    assert (Path(facts["model"]) / "model.safetensors").is_file()
+    out = trained(*resumed(folder))  # nothing is left to be done
+    assert out.splitlines()[0] == f"finished at step 3, saved in {facts['checkpoint']}"
+
+
+def test_a_dry_run_writes_nothing(
+    dataset: Path, tmp_path: Path, jatsr: Callable[..., Said]
+) -> None:
+    folder = tmp_path / "runs" / "run"
+    said = jatsr(*small(dataset, folder, steps=4), "--dry-run")
+    assert (said.code, said.out) == (0, "")
+    assert "mdct-xs" in said.err
+    assert "steps    4, cosine" in said.err
+    assert not folder.parent.exists()
+    assert jatsr(*small(dataset, folder, steps=4)).code == 0
+    damaged = folder / "checkpoints" / "00000004" / "training.safetensors"
+    damaged.write_bytes(b"")
+    assert jatsr(*small(dataset, folder.with_name("other"), steps=2, save_every=2)).code == 0
+    before = tree(tmp_path)
+    assert jatsr(*resumed(folder.with_name("other")), "--dry-run").code == 0
+    assert tree(tmp_path) == before
+
+
+def test_a_dry_run_passes_over_damaged_checkpoints_and_leaves_them(
+    dataset: Path, tmp_path: Path, jatsr: Callable[..., Said]
+) -> None:
+    folder = tmp_path / "run"
+    assert jatsr(*small(dataset, folder, steps=4, save_every=2)).code == 0
+    (folder / "checkpoints" / "00000004" / "training.safetensors").write_bytes(b"")
+    before = tree(tmp_path)
+    said = jatsr(*resumed(folder), "--dry-run")
+    assert "step 2 of 4" in said.err
+    assert tree(tmp_path) == before
+    assert jatsr(*resumed(folder)).code == 0
+
+
+def test_resuming_needs_a_training_with_these_options(
+    dataset: Path, tmp_path: Path, jatsr: Callable[..., Said]
+) -> None:
+    folder = tmp_path / "runs" / "run"
+    nowhere = jatsr("--resume", "--output", folder.parent)
+    assert (nowhere.code, nowhere.out) == (1, "")
+    assert f"--resume: no training in {folder.parent}" in nowhere.err
+    unnamed = jatsr(*resumed(folder))
+    assert unnamed.code == 1
+    assert "--name" in unnamed.err
+    assert not folder.parent.exists()
+    assert jatsr(*small(dataset, folder, steps=2)).code == 0
+    before = tree(folder)
+    other = jatsr(*resumed(folder), "--lr", "0.1", "--loss", "frequency=0.5")
+    assert other.code == 1
+    assert "--lr 0.001, not 0.1" in other.err
+    assert "--loss" in other.err
+    assert "--accept-changes" in other.err
+    assert tree(folder) == before
+    again = jatsr(*small(dataset, folder))
+    assert again.code == 1
+    assert "holds a training already" in again.err
+    assert "--resume" in again.err
+    assert tree(folder) == before
+    newest = jatsr("--resume", "--output", folder.parent, "--log-every", "2", "--val-every", "0")
+    assert newest.code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "s"}, "--model s works on latents of dac-72, the dataset has those of mdct"),
+        ({"batch_size": 999}, "--batch-size 999: an epoch has"),
+        ({"overfit": 999}, "--overfit 999: the dataset has"),
+        ({"start": "nowhere"}, "nowhere/model.json"),
+        ({"text_encoder": "t5-base"}, "--text-encoder t5-base: --model mdct-xs takes no text"),
+        ({"device": "cuda:9"}, "--device cuda:9"),
+    ],
+)
+def test_what_cannot_work_leaves_no_folder(
+    dataset: Path, tmp_path: Path, jatsr: Callable[..., Said], changes: dict[str, object],
+    message: str,
+) -> None:  # fmt: skip
+    said = jatsr(*small(dataset, tmp_path / "runs" / "run", **changes))
+    assert (said.code, said.out) == (1, "")
+    assert message in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_there_must_be_a_dataset(tmp_path: Path, jatsr: Callable[..., Said]) -> None:
+    said = jatsr(*small(tmp_path / "nowhere", tmp_path / "runs" / "run"))
+    assert said.code == 1
+    assert str(tmp_path / "nowhere") in said.err
+    assert jatsr("--output", tmp_path / "runs").code == 2
+    assert not (tmp_path / "runs").exists()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from jatsr_data import open_samples
 from jatsr_model.codecs import CodecConfig, encode, load, registry, resolve
+from jatsr_model.codecs.windower import Windower
 from pipeline.stages import source
-from pipeline.stages.encode import Windower
 from shards.manifest import read_manifest
 from shards.silence import read_silence
 from shards.statistics import read_totals

@@ -1,0 +1,165 @@
+"""Files to upsampled files: measured first, then rendered block by block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jatsr_model.audio.decode import open_audio
+from jatsr_model.audio.resample import output_length
+from jatsr_model.upsampling.audio_out import AudioSpec
+from jatsr_model.upsampling.inspection import inspect_file
+from jatsr_model.upsampling.metadata import read_metadata
+from jatsr_model.upsampling.model import Model
+from jatsr_model.upsampling.output_format import OutputFormat
+from jatsr_model.upsampling.pool import Pool
+from jatsr_model.upsampling.prompt import embedded_prompt
+from jatsr_model.upsampling.rendering import Job, Rendering, Result
+from jatsr_model.upsampling.settings import Settings
+from jatsr_model.upsampling.sound import Sound, crossover, expect_same
+from jatsr_model.upsampling.splice import Crossover
+from jatsr_model.upsampling.track import Extended, PassedThrough
+from jatsr_model.upsampling.windows import Layout, layout_for
+from shards.errors import TrackError
+from shards.files import machine_errors
+
+Advance = Callable[[float], None]
+
+
+class Renderer:
+    """Upsamples files, with the windows of several in one batch.
+
+    Args:
+        model: that generates; None passes everything through.
+        settings: how.
+        form: of the outputs.
+        text_encoder: where to look for the one that the model was trained with, for a prompt.
+
+    Raises:
+        ConfigError: the settings do not suit the model.
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        settings: Settings,
+        form: OutputFormat,
+        text_encoder: str | None = None,
+    ) -> None:
+        self._model, self._settings, self._form = model, settings, form
+        self._pool: Pool | None = None
+        self._layout: Layout | None = None
+        if model is not None:
+            settings.guided.require(model.condition_dropout)
+            text = embedded_prompt(model, settings.prompt, text_encoder)
+            window = settings.window_frames or model.crop_frames
+            self._layout = layout_for(window, model.codec.decode_context)
+            self._pool = Pool(model, settings, window, text)
+
+    def run(
+        self, jobs: Iterable[Job], advance: Advance = lambda _: None
+    ) -> Generator[tuple[Job, Result], None, None]:
+        """Upsample files.
+
+        Args:
+            jobs: read one after the other, when they are needed.
+            advance: called with the seconds of input that were read.
+
+        Yields:
+            each job with what became of it, as soon as its output is there.
+
+        Raises:
+            EnvironmentFailure: the machine is at fault: disk full, out of memory. What is not
+                finished leaves nothing behind.
+        """
+        waiting: list[Rendering] = []
+        try:
+            for job in jobs:
+                with machine_errors(f"upsampling {job.source.name}"):
+                    try:
+                        waiting.append(self._begin(job))
+                        self._read(waiting, advance)
+                    except TrackError as error:
+                        yield job, self._failed(job, waiting, error)
+                    yield from self._finished(waiting)
+            if self._pool is not None:
+                self._pool.flush()
+            with machine_errors("upsampling"):
+                yield from self._finished(waiting)
+        finally:
+            for rendering in waiting:
+                rendering.abandon()
+
+    def _begin(self, job: Job) -> Rendering:
+        """Measure a file and open its output."""
+        began = time.monotonic()
+        found = inspect_file(job.source)
+        sound = Sound(found.format.rate, found.format.channels, found.facts, job.digest)
+        over, reason = self._crossover(sound)
+        rendering = Rendering(job, sound, began, over, reason)
+        settings = self._settings
+        spec = AudioSpec(
+            format=self._form,
+            rate=settings.rate,
+            channels=sound.channels,
+            samples=output_length(sound.facts.samples, sound.rate, settings.rate),
+            seed=settings.seed,
+            metadata=read_metadata(job.source),
+        )
+        writer = rendering.open(spec)
+        if over is None or self._model is None or self._layout is None:
+            rendering.track = PassedThrough(sound, settings.rate, writer)
+        else:
+            rendering.track = Extended(sound, over, self._model, settings, self._layout, writer)
+        return rendering
+
+    def _crossover(self, sound: Sound) -> tuple[Crossover | None, str]:
+        """Where to generate, or why nothing is."""
+        if self._model is None:
+            return None, "identity: nothing is generated"
+        if sound.facts.bandwidth.silent:
+            return None, "silent"
+        over = crossover(sound, self._settings.rate, self._model.codec.sample_rate)
+        if over is None:
+            hertz = sound.facts.bandwidth.hertz
+            return None, f"full bandwidth: content up to {hertz / 1000:.1f} kHz"
+        return over, ""
+
+    def _read(self, waiting: list[Rendering], advance: Advance) -> None:
+        """Read the last file of those that are waiting, and sample what it asks for."""
+        rendering = waiting[-1]
+        track, rate, samples = rendering.track, rendering.sound.rate, 0
+        with open_audio(rendering.job.source) as audio:
+            for block in audio.blocks():
+                samples += len(block)
+                self._sample(track.push(np.ascontiguousarray(block.T)), waiting)
+                advance(len(block) / rate)
+        expect_same(rendering.sound, samples)
+        self._sample(track.flush(), waiting)
+        rendering.is_read = True
+
+    def _sample(self, requests: Iterator[Any], waiting: list[Rendering]) -> None:
+        for request in requests:
+            assert self._pool is not None
+            self._pool.add(request)
+            for rendering in waiting:
+                rendering.track.drain()
+
+    def _finished(self, waiting: list[Rendering]) -> Iterator[tuple[Job, Result]]:
+        for rendering in list(waiting):
+            rendering.track.drain()
+            if rendering.is_read and not rendering.track.pending:
+                waiting.remove(rendering)
+                yield rendering.job, rendering.finish()
+
+    def _failed(self, job: Job, waiting: list[Rendering], error: TrackError) -> Result:
+        if waiting and waiting[-1].job is job:
+            rendering = waiting.pop()
+            rendering.abandon()
+            if self._pool is not None:
+                self._pool.forget(rendering.track.pending)
+        reason = error.message.removeprefix(f"{job.source.name}: ")
+        return Result(status="failed", reason=reason, hint=error.hint, facts={})

@@ -1,0 +1,140 @@
+"""A signal as the windows that a network samples, with their conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from jatsr_model.audio.blocks import Block
+from jatsr_model.codecs import frames_of
+from jatsr_model.codecs.windower import Windower
+from jatsr_model.sampling import noise_field
+from jatsr_model.upsampling.model import Model
+from jatsr_model.upsampling.pool import Request
+from jatsr_model.upsampling.rolling import Rolling
+from jatsr_model.upsampling.settings import Settings
+from jatsr_model.upsampling.windows import Layout, Window
+from shards.envelope import FFT_SIZE, HOP, rolloff
+
+
+@dataclass(frozen=True, eq=False)
+class Pending:
+    """A window on its way.
+
+    Attributes:
+        window: where it is.
+        request: of its different channels; none where all is silent.
+        channels: for every channel of the signal, which of them it is.
+        is_last: of the signal.
+    """
+
+    window: Window
+    request: Request
+    channels: tuple[int, ...]
+    is_last: bool
+
+
+class Requests:
+    """Makes windows of a stream; they do not depend on how it is cut.
+
+    Args:
+        model: that samples them.
+        settings: how.
+        layout: of windows.
+        key: of the noise.
+        channels: C.
+        samples: of the whole signal at the codec's rate, at least 1.
+    """
+
+    def __init__(
+        self, model: Model, settings: Settings, layout: Layout, key: str, *,
+        channels: int, samples: int,
+    ) -> None:  # fmt: skip
+        codec = model.codec
+        self._model, self._settings, self._key = model, settings, key
+        self._windower = Windower(codec, channels)
+        self._core = codec.window_frames - 2 * codec.encode_context
+        self._frames = frames_of(samples, codec.hop)
+        self._windows = layout.windows(self._frames)
+        self._next: Window | None = next(self._windows, None)
+        self._wave = Rolling(np.zeros((channels, 0), np.float32))
+        self._stored = Rolling(np.zeros((channels, codec.stored_rows, 0), codec.stored_dtype))
+
+    def push(self, block: Block) -> Iterator[Pending]:
+        """Take ``(C, n)`` at the codec's rate and the level for the network."""
+        self._wave.append(block)
+        for piece in self._windower.push(block):
+            self._stored.append(self._model.codec.encode_windows(piece))
+            yield from self._ready()
+
+    def flush(self) -> Iterator[Pending]:
+        """The windows that are left, after the last sample."""
+        for piece, frames in self._windower.flush():
+            self._stored.append(self._model.codec.encode_windows(piece)[..., :frames])
+            yield from self._ready()
+
+    def _ready(self) -> Iterator[Pending]:
+        while self._next is not None and self._next.stop <= self._stored.stop:
+            window, self._next = self._next, next(self._windows, None)
+            yield self._pending(window)
+            if self._next is not None:
+                self._stored.drop(self._next.start)
+                self._wave.drop(self._next.start * self._model.codec.hop - FFT_SIZE // 2)
+
+    def _pending(self, window: Window) -> Pending:
+        stored = self._stored.get(window.start, window.stop)
+        half = FFT_SIZE // 2
+        wave = self._wave.get(window.start * HOP - half, (window.stop - 1) * HOP + half)
+        first, which = _different(stored) if wave.any() else ([], [0] * len(stored))
+        request = Request(
+            low=self._model.low(stored[first]),
+            noise=self._noise(window),
+            rolloff=self._rolloffs(wave),
+        )
+        return Pending(window, request, tuple(which), is_last=window.stop == self._frames)
+
+    def _noise(self, window: Window) -> Any:
+        width = self._model.network.config.latent_dim
+        return noise_field(self._settings.seed, self._key, window.start, window.frames, width)
+
+    def _rolloffs(self, wave: Block) -> tuple[float, float]:
+        """Of the window as it is, and of what is asked for."""
+        found = window_rolloff(wave) if self._model.has_rolloff else 0.0
+        nyquist = self._model.codec.sample_rate / 2
+        return found, max(found, min(self._settings.target_hz / nyquist, 1.0))
+
+
+def window_rolloff(wave: Block) -> float:
+    """The roll-off of a window, as a training has it of crops: magnitudes of the mean channel.
+
+    Args:
+        wave: float32 ``(C, (T - 1) * HOP + FFT_SIZE)``: T frames in the middle of their transforms.
+
+    Returns:
+        Share of the Nyquist frequency, in [0, 1).
+    """
+    import scipy.fft  # late: importing it takes longer than most commands
+
+    mono = wave.mean(axis=0, dtype=np.float32)
+    phase = 2 * np.pi * np.arange(FFT_SIZE) / FFT_SIZE
+    shape = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+    frames = sliding_window_view(mono, FFT_SIZE)[::HOP]
+    return rolloff(np.abs(scipy.fft.rfft(frames * shape, axis=-1)).sum(axis=0, dtype=np.float64))
+
+
+def _different(stored: NDArray[Any]) -> tuple[list[int], list[int]]:
+    """The first channel of each kind, and of which kind each channel is."""
+    first: list[int] = []
+    which = []
+    for channel, frames in enumerate(stored):
+        same = (k for k, other in enumerate(first) if np.array_equal(stored[other], frames))
+        kind = next(same, len(first))
+        if kind == len(first):
+            first.append(channel)
+        which.append(kind)
+    return first, which

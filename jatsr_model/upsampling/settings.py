@@ -1,0 +1,84 @@
+"""How files are upsampled: everything that decides the result but the input."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from jatsr_model.sampling import Guidance
+from shards.errors import ConfigError
+from shards.files import sha256_json
+
+VERSION = 1
+IDENTITY = "identity"
+TARGET_HZ = 15_000.0  # a usual roll-off of music at full bandwidth
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of a run.
+
+    Args:
+        rate: Hz, of the output.
+        steps: of the solver.
+        solver: ``euler``, ``midpoint`` or ``heun``.
+        grid: of times.
+        guidance: scale of the low-res input, 1 for none.
+        text_guidance: scale of the prompt; None for none.
+        target_hz: below it lies 98.5 % of the spectrum that is asked for: brightness. Where the
+            input reaches higher, as high as the input.
+        prompt: what it sounds like; empty for nothing.
+        seed: of noise and dither.
+        window_frames: of a window; None for the length of the crops that the model learned from.
+        precision: of the network.
+        batch_size: windows that are sampled together; decides nothing but rounding, and on CPUs
+            not even that.
+    """
+
+    rate: int = 44_100
+    steps: int = 16
+    solver: str = "euler"
+    grid: str = "uniform"
+    guidance: float = 1.0
+    text_guidance: float | None = None
+    target_hz: float = TARGET_HZ
+    prompt: str = ""
+    seed: int = 0
+    window_frames: int | None = None
+    precision: Precision = "fp32"
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what one number says.
+
+        Raises:
+            ConfigError: it cannot work; names the flag.
+        """
+        for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                flag = "--" + name.replace("_", "-")
+                raise ConfigError(f"{flag} {getattr(self, name)}: give {least} or more")
+        if not 1000 <= self.rate <= 768_000:
+            raise ConfigError(f"--rate {self.rate}: give 1000 to 768000 Hz")
+        if not self.target_hz > 0:
+            raise ConfigError(f"--target-rolloff {self.target_hz}: give Hz, such as 15000")
+        if self.text_guidance is not None and not self.prompt:
+            raise ConfigError(
+                f"--text-guidance {self.text_guidance}: there is no --prompt to be guided by"
+            )
+
+    @property
+    def guided(self) -> Guidance:
+        """As the sampler takes it."""
+        return Guidance(scale=self.guidance, text=self.text_guidance)
+
+    def digest(self, *beside: str) -> str:
+        """A hash of all that decides the samples.
+
+        Args:
+            beside: what else does: weights, format.
+        """
+        facts = asdict(self)
+        del facts["batch_size"]
+        return sha256_json([VERSION, facts, *beside])

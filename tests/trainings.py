@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from jatsr_data import Batch
-from jatsr_model.training.begin import Wish, new_training, same_training, write_run
+from jatsr_model.training.begin import Wish, new_training, same_training
+from jatsr_model.training.claim import write_run
 from jatsr_model.training.interrupt import Interrupt
 from jatsr_model.training.journal import Journal
 from jatsr_model.training.session import open_training
@@ -43,6 +44,7 @@ RUNTIME: Mapping[str, Any] = {
     "save_every": 100,
     "log_json": True,
 }
+PLAIN = ("-c", "import cli; cli.main()")  # what Python is to run
 ONE = World()
 OPEN: list[Callable[[], None]] = []  # what the fixture ``one_thread`` has to close
 
@@ -133,10 +135,10 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def command(*arguments: object) -> subprocess.Popen[str]:
+def command(*arguments: object, program: Sequence[str] = PLAIN) -> subprocess.Popen[str]:
     """``jatsr train`` as a process of its own, with one thread, in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", "import cli; cli.main()", "train", *map(str, arguments)],
+        [sys.executable, *program, "train", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +23,8 @@ from jatsr_model.commands.train_options import (
 
 if TYPE_CHECKING:
     from jatsr_model.training.interrupt import Interrupt
+    from jatsr_model.training.standing import Standing
     from jatsr_model.training.task import Task
-    from jatsr_model.training.trainer import Trainer
     from jatsr_model.training.world import World
 
 PLACES = ("codec_weights", "start", "text_encoder")
@@ -32,7 +34,7 @@ PLACES = ("codec_weights", "start", "text_encoder")
 @click.argument("dataset", required=False)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default="runs",
               show_default=True, help="Folder of trainings.")  # fmt: skip
-@click.option("--name", help="Of this training: its folder.  [model and time]")
+@click.option("--name", help="Of this training: its folder.  [date and time]")
 @click.option("--resume", is_flag=True, help="Continue: the training --name, or the newest one.")
 @click.option("--accept-changes", is_flag=True,
               help="With --resume: although options, machine or dataset have changed.")  # fmt: skip
@@ -52,11 +54,11 @@ def train(dataset: str | None, output: Path, name: str | None, **options: Any) -
     """
     if dataset is None and not options["resume"]:
         raise click.UsageError("DATASET is missing (only --resume knows it)")
-    from jatsr_model.training.begin import Wish, new_training, same_training, write_run
+    from jatsr_model.training.begin import Wish, new_training, same_training
+    from jatsr_model.training.claim import claimed
     from jatsr_model.training.interrupt import Interrupt
-    from jatsr_model.training.run_folder import LOCK, newest_run
+    from jatsr_model.training.run_folder import newest_run, read_run
     from jatsr_model.training.world import World
-    from shards.files import file_lock
 
     wish = Wish(
         dataset=dataset or "",
@@ -65,9 +67,13 @@ def train(dataset: str | None, output: Path, name: str | None, **options: Any) -
         places={place: options[place] for place in PLACES if options[place] is not None},
         accept=options["accept_changes"],
     )
-    with World.from_environment(options["device"] or "") as world, Interrupt() as interrupt:
+    device = options["device"] or ""
+    if options["resume"]:
+        name = name or newest_run(output).name
+        device = device or read_run(output / name).runtime.device
+    with World.from_environment(device) as world, Interrupt() as interrupt:
         if options["resume"]:
-            folder = output / name if name else world.of_main(newest_run(output))
+            folder = output / (name or "")
             task, notes = same_training(folder, wish, world)
         else:
             folder = world.of_main(output / (name or time.strftime("%Y%m%d-%H%M%S")))
@@ -76,36 +82,40 @@ def train(dataset: str | None, output: Path, name: str | None, **options: Any) -
             click.echo("\n".join([*notes, *announcement(task, world)]), err=True)
         if options["dry_run"]:
             return
-        lock = file_lock(folder / LOCK, folder, doing="training in", name="--name")
-        with lock if world.is_main else nullcontext():
-            if world.is_main:
-                write_run(task)
-            trainer, finished = _run(task, world, interrupt)
-        facts = outcome(task, trainer.standing, finished=finished)
+        with claimed(task, world, resumed=options["resume"]):
+            standing, finished = _run(task, world, interrupt)
+        facts = outcome(task, standing, finished=finished)
         if world.is_main:
             click.echo(json.dumps(facts) if options["as_json"] else sentence(facts))
     if not finished:
-        raise SystemExit(128 + interrupt.number)
+        raise SystemExit(128 + (interrupt.number or signal.SIGTERM))  # 0: another rank got it
     if task.recipe.overfit and not facts["learned"]:
         raise SystemExit(1)
 
 
-def _run(task: Task, world: World, interrupt: Interrupt) -> tuple[Trainer, bool]:
-    """Train; says whether the last step was reached."""
+def _run(task: Task, world: World, interrupt: Interrupt) -> tuple[Standing, bool]:
+    """Train; says where it stands, and whether that is the last step.
+
+    The trainer ends here: networks of several ranks must be gone before the ranks part.
+    """
     from jatsr_model.commands.training_bar import training_bar
+    from jatsr_model.training.claim import write_run
     from jatsr_model.training.journal import Journal
     from jatsr_model.training.memory import memory_advice
     from jatsr_model.training.session import open_training
 
-    step = task.checkpoint.step if task.checkpoint else 0
     with ExitStack() as stack:
         stack.enter_context(memory_advice(task.load(world.size), world.device))
-        journal = None
-        if world.is_main:
-            bar = training_bar(task.recipe.steps, step)
-            lines = task.runtime.log_json
-            journal = Journal(task.folder, json_lines=lines, bar=bar, start=step)
-            stack.callback(journal.close)
-        trainer = open_training(task, world, interrupt, journal)
+        trainer = open_training(task, world, interrupt)
         stack.callback(trainer.close)
-        return trainer, trainer.run()
+        if world.is_main:  # now that nothing is amiss
+            write_run(task)
+            if task.runtime.val_every and trainer.validation is None:
+                click.echo("nothing is validated: the dataset has no split val", err=True)
+            start = trainer.standing.step
+            bar = training_bar(task.recipe.steps, start)
+            lines = task.runtime.log_json
+            journal = Journal(task.folder, json_lines=lines, bar=bar, start=start)
+            trainer = replace(trainer, journal=stack.enter_context(journal))
+        finished = trainer.run()
+        return trainer.standing, finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from jatsr_model.training.task import Task
     from jatsr_model.training.world import World
 
-LEARNED = 0.1  # of the power of a crop learned by heart may be wrong in what is sampled of it
+LEARNED = 0.02  # of the power of a crop learned by heart may be wrong in what is sampled of it
 
 
 def announcement(task: Task, world: World) -> list[str]:
@@ -59,7 +60,7 @@ def outcome(task: Task, standing: Standing, *, finished: bool) -> dict[str, Any]
 
 def sentence(facts: Mapping[str, Any]) -> str:
     """The same for people."""
-    name = Path(facts["folder"]).name
+    folder = Path(facts["folder"])
     lines = [f"{'finished' if facts['finished'] else 'stopped'} at step {facts['step']}, "
              f"saved in {facts['checkpoint']}"]  # fmt: skip
     if facts["model"]:
@@ -74,5 +75,6 @@ def sentence(facts: Mapping[str, Any]) -> str:
         verdict = "learned" if facts["learned"] else f"NOT learned (expected below {LEARNED})"
         lines.append(f"sampled from noise, the crop differs by {error:.2%} of its power: {verdict}")
     if not facts["finished"]:
-        lines.append(f"continue with: jatsr train --resume --name {name}")
+        where = ["--output", str(folder.parent), "--name", folder.name]
+        lines.append("continue with: " + shlex.join(["jatsr", "train", "--resume", *where]))
     return "\n".join(lines)

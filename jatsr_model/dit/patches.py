@@ -58,7 +58,7 @@ def make_grid(
     first = torch.arange(count, device=device) * patch
     if lengths is None and (legacy or frames % patch == 0):
         return Grid(patch, frames, first[None].float() / patch)
-    ends = torch.tensor([[frames]], device=device) if lengths is None else lengths[:, None]
+    ends = torch.full((1, 1), frames, device=device) if lengths is None else lengths[:, None]
     starts = first.minimum(ends - patch).clamp(min=0)
     return Grid(patch, frames, starts.float() / patch, starts, None if lengths is None else ends)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -49,9 +50,9 @@ class LossSum:
             raise ConfigError(
                 f"--loss: unknown {', '.join(unknown)}", hint="one of " + ", ".join(known)
             )
-        if any(weight < 0 for weight in self.weights.values()):
+        if not all(0 <= weight < math.inf for weight in self.weights.values()):
             raise ConfigError(
-                f"--loss: weights must not be negative, found {dict(self.weights)}",
+                f"--loss: weights must be numbers from 0 on, found {dict(self.weights)}",
                 hint="give 0 to leave a loss out",
             )
         if not any(self.weights.get(name, 0) for name in MAIN):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,10 +12,10 @@ from jatsr_model.dit import Preset, preset
 from jatsr_model.model_folder import ModelError, read_card
 from jatsr_model.text import DEFAULT, TextEncoder, find_text_encoder
 from jatsr_model.training.checkpoints import Checkpoint, Found, newest_intact, read_checkpoint
-from jatsr_model.training.retention import forget_after
-from jatsr_model.training.run_folder import CHECKPOINTS, RUN, RunFile, read_run
+from jatsr_model.training.run_folder import CHECKPOINTS, expect_no_training, read_run
+from jatsr_model.training.saving import machine_of
 from jatsr_model.training.settings import Recipe, Runtime, flag
-from jatsr_model.training.spaces import default_model
+from jatsr_model.training.spaces import channels_of, default_model, reading_space
 from jatsr_model.training.task import Task
 from jatsr_model.training.world import World
 from shards.errors import ConfigError
@@ -29,7 +28,6 @@ OVERFIT: Mapping[str, Any] = MappingProxyType(
         "batch_size": 8,
         "crop_frames": 128,
         "lr": 1e-3,
-        "warmup": 20,
         "weight_decay": 0.0,
         "ema": 0.9,
         "condition_dropout": 0.0,
@@ -63,13 +61,11 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
         ConfigError: values that cannot work, or there is a training in the folder already.
         FormatError: there is no readable dataset.
     """
-    if (folder / RUN).exists():
-        raise ConfigError(
-            f"{folder} holds a training already",
-            hint=f"continue it with --resume --name {folder.name}, or give another --name",
-        )
+    expect_no_training(folder)
+    world.barrier()  # all have looked before one of them begins
     manifest = read_manifest(wish.dataset)
     known = preset(wish.recipe.get("model") or default_model(manifest))
+    reading_space(known, manifest)  # they must fit
     text, notes = _text(wish.places.get("text_encoder", "auto"), known, world)
     on_gpu = world.device.type == "cuda"
     values = {
@@ -83,12 +79,13 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
     }
     values.setdefault("warmup", min(Recipe.warmup, values.get("steps", Recipe.steps) // 10))
     task = Task(
-        dataset=wish.dataset,
+        dataset=_lasting(wish.dataset),
         folder=folder,
         recipe=Recipe(**values),
         runtime=Runtime(**{"compile": on_gpu, **wish.runtime}),
-        places=wish.places,
+        places={name: _lasting(place) for name, place in wish.places.items()},
         text=text,
+        channels=channels_of(manifest),
     )
     return task, notes
 
@@ -96,40 +93,49 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
 def same_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[str, ...]]:
     """The training of a folder, where its newest intact checkpoint left it, and notes for people.
 
-    Checkpoints that are damaged are passed over and removed, since training goes on before them.
+    Checkpoints that are damaged are passed over.
 
     Raises:
         ConfigError: something differs that decides the result; says what.
         FormatError: the folder holds no training.
         ModelError: there are checkpoints, but none of them is intact.
     """
+    if "start" in wish.places:
+        raise ConfigError(
+            f"--start {wish.places['start']} begins a new training, --resume continues one",
+            hint="leave out one of them",
+        )
     run = read_run(folder)
     places = {**run.places, **wish.places}
-    text, _ = _text(places.get("text_encoder", "off"), preset(run.recipe.model), world)
+    text_place = places.get("text_encoder", DEFAULT if run.recipe.text_encoder else "off")
+    text, _ = _text(text_place, preset(run.recipe.model), world)
     asked = {**wish.recipe, "text_encoder": text.identity if text else ""}
     if "losses" in asked:
         asked["losses"] = {**run.recipe.losses, **asked["losses"]}
     recipe = _changed(run.recipe, asked, accept=wish.accept)
     checkpoint, notes = _newest(folder / CHECKPOINTS, world)
+    runtime = replace(run.runtime, **wish.runtime)
     if checkpoint is not None and not wish.accept:
-        _expect_same_machine(checkpoint.facts, recipe, world)
+        _expect_same_machine(checkpoint.facts["machine"], recipe, runtime, world)
+    dataset = _lasting(wish.dataset) if wish.dataset else run.dataset
     task = Task(
-        dataset=wish.dataset or run.dataset,
+        dataset=dataset,
         folder=folder,
         recipe=recipe,
-        runtime=replace(run.runtime, **wish.runtime),
+        runtime=runtime,
         places=places,
         text=text,
+        channels=channels_of(read_manifest(dataset)),
         checkpoint=checkpoint,
         accept=wish.accept,
     )
     return task, notes
 
 
-def write_run(task: Task) -> None:
-    """Write ``run.json``."""
-    libraries = {name: version(name) for name in ("jatsr", "torch", "numpy")}
-    RunFile(task.dataset, task.recipe, task.runtime, task.places, libraries).write(task.folder)
+def _lasting(place: str) -> str:
+    """A path that means the same in every folder; names and addresses as they are."""
+    path = Path(place).expanduser()
+    return str(path.absolute()) if path.exists() else place
 
 
 def _text(place: str, known: Preset, world: World) -> tuple[TextEncoder | None, tuple[str, ...]]:
@@ -177,25 +183,27 @@ def _newest(folder: Path, world: World) -> tuple[Checkpoint | None, tuple[str, .
                 hint="copy one of them again, or begin a new training with another --name",
             )
         return None, ("there is no checkpoint yet, so it begins again",)
-    if world.is_main and found.damaged:
-        forget_after(folder, int(found.path.name))
-    notes = tuple(f"passed over and removed: {message}" for message in found.damaged)
+    notes = tuple(f"passed over: {message}" for message in found.damaged)
     return read_checkpoint(found.path), notes
 
 
-def _expect_same_machine(facts: Mapping[str, Any], recipe: Recipe, world: World) -> None:
-    """What a machine decides: numbers of its generators, masks of dropout."""
-    then, now = facts["device"], world.device.type
-    if then != now:
-        raise ConfigError(
-            f"--resume: the training ran on {then}, now it would on {now}, which draws other noise",
-            hint=f"give --device {then}; --accept-changes continues in another way",
-        )
+def _expect_same_machine(
+    then: Mapping[str, Any], recipe: Recipe, runtime: Runtime, world: World
+) -> None:
+    """What a machine decides: numbers of its generators, and who drops which activations."""
+    now = machine_of(runtime, world)
     config = preset(recipe.model).config
     drops = config.dropout + config.drop_path > 0 and not recipe.overfit
-    if drops and facts["world_size"] != world.size:
+    listens = recipe.losses.get("consistency", 0) > 0  # to a crop drawn by each process
+    matter = list(then) if drops or listens else ["device"]
+    differing = [name for name in matter if then[name] != now[name]]
+    if differing:
+        said = ", ".join(f"{_said(name)} {then[name]} (now {now[name]})" for name in differing)
         raise ConfigError(
-            f"--resume: the training ran in {facts['world_size']} processes, now there are "
-            f"{world.size}, which drop other activations",
-            hint="start as many; --accept-changes continues in another way",
+            f"--resume: the training ran with {said}, which decides what is drawn at random",
+            hint="run it like that to continue exactly; --accept-changes continues in another way",
         )
+
+
+def _said(name: str) -> str:
+    return name if name == "processes" else flag(name)

@@ -102,6 +102,7 @@ def training_batches(url: str, recipe: Recipe, runtime: Runtime, world: World) -
             f"--batch-size {recipe.batch_size} is not a multiple of the {world.size} processes",
             hint="it counts the crops of all processes together",
         )
+    _expect_lanes(runtime.workers, world.size)
     if recipe.overfit:
         return Repeated(_repeated(url, recipe, world))
     dataset = LatentDataset(url, "train", recipe.crop_frames, recipe.lr_variants, recipe.seed)
@@ -126,6 +127,19 @@ def training_batches(url: str, recipe: Recipe, runtime: Runtime, world: World) -
     )
 
 
+def _expect_lanes(workers: int, ranks: int) -> None:
+    lanes, readers = ReadOptions().lanes, ranks * max(workers, 1)
+    if lanes % readers:
+        fitting = [n for n in range(1, lanes + 1) if lanes % (n * ranks) == 0]
+        raise ConfigError(
+            f"--workers {workers}: {readers} readers of all {ranks} processes cannot share the "
+            f"{lanes} lanes of a dataset evenly",
+            hint=f"use --workers {' or '.join(map(str, fitting))}"
+            if fitting
+            else f"start a number of processes that divides {lanes}",
+        )
+
+
 def validation_batches(
     url: str, recipe: Recipe, crops: int, micro: int, world: World
 ) -> tuple[Batch, ...]:
@@ -136,7 +150,7 @@ def validation_batches(
     Args:
         url: of the dataset.
         recipe: of the training.
-        crops: how many, all ranks together.
+        crops: how many, all ranks together; a rank gets a few more where they do not divide.
         micro: how many of them a rank has in memory of the device at once.
         world: of ranks.
 
@@ -168,5 +182,5 @@ def _repeated(url: str, recipe: Recipe, world: World) -> Batch:
             f"{recipe.crop_frames} frames",
             hint="use fewer, or shorter --crop-frames",
         )
-    size = recipe.batch_size // world.size
-    return crops.rows([number % recipe.overfit for number in range(size)])
+    places = range(world.rank, recipe.batch_size, world.size)
+    return crops.rows([place % recipe.overfit for place in places])

@@ -22,7 +22,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 
-from shards.files import atomic_file, machine_errors
+from jatsr_model.training.run_folder import resumable
+from shards.files import atomic_file
 
 LOG = "log.jsonl"
 LOSS_TAGS: Mapping[str, str] = MappingProxyType(
@@ -150,7 +151,7 @@ class Journal:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        with machine_errors(f"writing the log in {self._folder}"):
+        with resumable(self._folder, f"writing the log in {self._folder}"):
             yield
 
 

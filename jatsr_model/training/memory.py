@@ -23,6 +23,7 @@ from jatsr_model.dit.recipe import Preset
 from shards.errors import EnvironmentFailure
 
 ROOM = 0.9  # share of the memory that advice fills; allocators and kernels take some
+GRAIN = 16  # latent frames; advice on crops is in multiples of it
 _SIGNS = ("out of memory", "can't allocate memory", "alloc_failed")
 
 
@@ -33,14 +34,14 @@ class Load:
     Args:
         preset: of the network.
         batch: crops of which activations are in memory.
-        seconds: of a crop.
+        frames: latent frames of a crop.
         recompute: whether blocks compute their activations again.
         shards: ranks that share weights, gradients and moments.
     """
 
     preset: Preset
     batch: int
-    seconds: float
+    frames: int
     recompute: bool
     shards: int = 1
 
@@ -52,14 +53,14 @@ class Load:
     @cached_property
     def crop(self) -> int:
         """Bytes of the activations of one crop."""
-        cost = measure(self.preset, self.seconds)
+        cost = measure(self.preset, self.frames / self.preset.frame_rate)
         return cost.recomputed_bytes if self.recompute else cost.activation_bytes
 
 
 def advice(
     preset: Preset,
     batch: int,
-    seconds: float,
+    frames: int,
     recompute: bool,
     free_bytes: int,
     shards: int = 1,
@@ -69,7 +70,7 @@ def advice(
     Args:
         preset: of the network.
         batch: crops whose activations were in memory at once.
-        seconds: of a crop.
+        frames: latent frames of a crop.
         recompute: whether ``--recompute`` was given.
         free_bytes: all that the training could have had on the device.
         shards: ranks that share the state.
@@ -77,7 +78,7 @@ def advice(
     Returns:
         one sentence that names flags and numbers.
     """
-    load = Load(preset, batch, seconds, recompute, shards)
+    load = Load(preset, batch, frames, recompute, shards)
     short = max(1.0, (free_bytes - load.state) / (batch * load.crop))
     room = ROOM * free_bytes
     found = _smaller_batches(load, short, room) or _shorter_crops(load, short, room)
@@ -116,9 +117,9 @@ def memory_advice(load: Load, device: torch.device) -> Iterator[None]:
         needed = (load.state + load.batch * load.crop) / 1e9
         raise EnvironmentFailure(
             f"out of memory on {device}: {load.preset.name} with {load.batch} crops of "
-            f"{load.seconds:.1f} s at once needs at least {needed:.1f} GB, "
+            f"{load.frames} frames at once needs at least {needed:.1f} GB, "
             f"{free / 1e9:.1f} GB could be had",
-            hint=advice(load.preset, load.batch, load.seconds, load.recompute, free, load.shards),
+            hint=advice(load.preset, load.batch, load.frames, load.recompute, free, load.shards),
         ) from error
 
 
@@ -147,21 +148,21 @@ def _smaller_batches(load: Load, short: float, room: float) -> list[str]:
 def _batch(load: Load, short: float, room: float) -> int:
     """The largest divisor of the batch that fits: so a step is still made of whole ones."""
     most = math.floor((room - load.state) / (short * load.crop))
-    return max(
-        (b for b in range(1, load.batch + 1) if load.batch % b == 0 and b <= most), default=0
-    )
+    fitting = range(min(most, load.batch), 0, -1)
+    return next((batch for batch in fitting if load.batch % batch == 0), 0)
 
 
 def _shorter_crops(load: Load, short: float, room: float) -> list[str]:
-    """Of whole seconds, one at a time; activations grow with the length, so a share is tried."""
+    """Activations grow with the length, so a share of it is tried, and what is below."""
     alone = _alone(load)
     left = room - load.state
-    seconds = min(math.ceil(load.seconds) - 1, int(load.seconds * left / (short * alone.crop)))
-    while seconds >= 1:
-        shorter = replace(alone, seconds=float(seconds))
+    share = min(load.frames - 1, int(load.frames * left / (short * alone.crop)))
+    frames = share // GRAIN * GRAIN
+    while frames > 0:
+        shorter = replace(alone, frames=frames)
         if short * shorter.crop <= left:
-            return [f"--crop-seconds {seconds} with {_flags(shorter)}"]
-        seconds -= 1
+            return [f"--crop-frames {frames} with {_flags(shorter)} in a new training"]
+        frames = min(frames - GRAIN, frames * 9 // 10) // GRAIN * GRAIN
     return []
 
 
@@ -172,7 +173,8 @@ def _smaller_models(load: Load, short: float, room: float) -> list[str]:
     for other in sorted(smaller, key=lambda one: one.state, reverse=True):
         found = _smaller_batches(other, short, room)
         if found:
-            return [f"--model {other.preset.name} {found[0]}".rstrip()]
+            flags = f"--model {other.preset.name} {found[0]}".rstrip()
+            return [f"{flags} in a new training"]
     return []
 
 

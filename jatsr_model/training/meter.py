@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -27,9 +28,16 @@ class Meter:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new line; what happened outside of steps does not count as time of steps."""
+        """Begin a new line."""
         self._sums, self._steps, self._waited = {}, 0, 0.0
         self._began = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside does not count as time of steps."""
+        before = time.monotonic()
+        yield
+        self._began += time.monotonic() - before
 
     def next(self, batches: Iterator[Batch]) -> Batch:
         """The next batch; the time until it is there counts as waiting for data."""

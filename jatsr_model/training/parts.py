@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jatsr_data import Normaliser
+from jatsr_data import Batch, Normaliser
 from jatsr_data.draws import draws
 from jatsr_model.dit import DiT, DiTConfig, Preset, preset
 from jatsr_model.flow import Objective, time_law
@@ -25,6 +25,7 @@ from jatsr_model.training.task import Task
 from jatsr_model.training.validation import Validation
 from jatsr_model.training.world import World
 from shards.errors import ConfigError
+from shards.files import sha256_json
 from shards.manifest import Manifest, read_manifest
 
 
@@ -90,28 +91,45 @@ class Parts:
         batches = validation_batches(
             task.dataset, task.recipe, task.runtime.val_crops, micro, self.world
         )
-        if not batches:
+        first = self._first()
+        if first is None:
             return None
         return Validation(
             batches=batches,
+            crops=task.runtime.val_crops,
+            first=first,
             feed=self.feed,
             objective=self.objective(None),
             world=self.world,
             precision=task.recipe.precision,
         )
 
-    def rehearsal(self, validation: Validation) -> Rehearsal:
-        """Some of them, to be sampled."""
-        first = validation.batches[0]
-        count = min(self.task.runtime.samples, len(first))
+    @property
+    def measure(self) -> str:
+        """Identity of what ``Val/Loss`` is a mean of."""
+        recipe, shards = self.task.recipe, self.manifest.splits.get("val", ())
+        crops = [recipe.crop_frames, recipe.overfit, self.task.runtime.val_crops]
+        return sha256_json([dict(recipe.losses), crops, [shard.sha256 for shard in shards]])
+
+    def rehearsal(self) -> Rehearsal | None:
+        """The first of them, to be sampled; all ranks sample the same."""
+        first = self._first()
+        if first is None:
+            return None
         return Rehearsal(
-            batch=first.rows(range(count)),
+            batch=first,
             feed=self.feed,
             decoder=self.decoder,
             prediction=self.preset.prediction,
             steps=self.task.runtime.sample_steps,
             precision=self.task.recipe.precision,
         )
+
+    def _first(self) -> Batch | None:
+        """The first of the crops that are validated, whatever the number of ranks."""
+        task, count = self.task, self.task.runtime.samples
+        batches = validation_batches(task.dataset, task.recipe, count, count, World())
+        return batches[0].rows(range(min(count, len(batches[0])))) if batches else None
 
     def _config(self) -> DiTConfig:
         config = self.preset.config
@@ -166,5 +184,6 @@ def latents_of(
         "crop_frames": recipe.crop_frames,
         "low_res": list(config["degrade"]["lr"]),
         "loudness": config.get("loudness"),
+        "channels": config["channels"],
         "text_encoder": recipe.text_encoder,
     }

@@ -20,7 +20,7 @@ from jatsr_model.sampling import sample
 from jatsr_model.training.feed import Feed, chance_of
 from jatsr_model.training.settings import Precision
 from jatsr_model.training.step import autocast
-from jatsr_model.training.validation import SEED
+from jatsr_model.training.validation import BUCKETS, SEED
 
 
 class Heard(NamedTuple):
@@ -62,7 +62,7 @@ class Rehearsal:
         """Sample and listen; the network is left in evaluation mode."""
         network.eval()
         truth, given = self.feed(self.batch)
-        chance = chance_of(self.batch, SEED, 2, range(len(self.batch)), self.feed.device)
+        chance = chance_of(self.batch, SEED, BUCKETS + 1, range(len(self.batch)), self.feed.device)
         noise = chance.normal("noise", *truth.data.shape[1:])
         with autocast(self.feed.device, self.precision):
             found = sample(
@@ -74,7 +74,12 @@ class Rehearsal:
         heard = self.decoder(found).cpu()
         values["Val/LSD"] = float(lsd(wanted, heard).mean())
         values["Val/LSD_low"] = float(lsd(wanted, low).mean())
-        waves = {f"Audio/{k:02d}": wave[None].numpy() for k, wave in enumerate(heard)}
+        sounds = {"sampled": heard, "target": wanted, "low": low}
+        waves = {
+            f"Audio/{k:02d} {name}": wave[None].numpy()
+            for name, sound in sounds.items()
+            for k, wave in enumerate(sound)
+        }
         return Heard(values, waves)
 
     @cached_property

@@ -63,26 +63,30 @@ def to_keep(
     return {*ascending[-keep_last:], *linked, *first.values()}
 
 
-def forget_after(folder: Path, step: int) -> list[int]:
-    """Remove the checkpoints after a step from which training is continued.
+def set_aside_after(folder: Path, step: int) -> list[int]:
+    """Rename the checkpoints after a step from which training is continued: ``STEP.damaged``.
 
-    They are damaged or of a training that is given up: left there, the next resume would find
-    them. ``last`` points at the step then; a ``best`` whose checkpoint went is removed.
+    Left there, they would be in its way. They are not deleted, since it may be that they could only
+    not be read. ``last`` points at the step then; a ``best`` whose checkpoint went is removed.
 
     Returns:
-        The steps that were removed.
+        The steps that were renamed.
 
     Raises:
         ModelError: there is no checkpoint of this step.
     """
     mark(folder, "last", step)
-    removed = [later for later in steps(folder) if later > step]
-    for later in reversed(removed):
-        remove(folder / name_of(later))
+    renamed = [later for later in steps(folder) if later > step]
+    for later in reversed(renamed):
+        path = folder / name_of(later)
+        aside = path.with_suffix(".damaged")
+        if aside.exists():
+            remove(aside)
+        path.rename(aside)
     for link in _targets(folder):
         if not (folder / link).exists():
             (folder / link).unlink()
-    return removed
+    return renamed
 
 
 def _targets(folder: Path) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jatsr_model.training.settings import Recipe, Runtime
-from shards.errors import ConfigError, FormatError
-from shards.files import pretty_json, write_atomically
+from shards.errors import ConfigError, EnvironmentFailure, FormatError
+from shards.files import machine_errors, pretty_json, write_atomically
 
 VERSION = 1
 RUN, CHECKPOINTS, LOCK = "run.json", "checkpoints", ".lock"
@@ -34,7 +35,11 @@ class RunFile:
     made_with: Mapping[str, str]
 
     def write(self, folder: Path) -> None:
-        """Write it whole or not at all."""
+        """Write it whole or not at all.
+
+        Raises:
+            EnvironmentFailure: the disk is full.
+        """
         document = {
             "version": VERSION,
             "dataset": self.dataset,
@@ -43,7 +48,8 @@ class RunFile:
             "places": dict(self.places),
             "made_with": dict(self.made_with),
         }
-        write_atomically(folder / RUN, pretty_json(document))
+        with machine_errors(f"writing {folder / RUN}"):
+            write_atomically(folder / RUN, pretty_json(document))
 
 
 def read_run(folder: Path) -> RunFile:
@@ -72,6 +78,38 @@ def read_run(folder: Path) -> RunFile:
             f"{path} should describe a training: {error!r}",
             hint="name a folder that jatsr train has made: --name",
         ) from error
+
+
+def expect_no_training(folder: Path) -> None:
+    """See that a new training can begin in a folder.
+
+    Raises:
+        ConfigError: it holds one already.
+    """
+    if (folder / RUN).exists():
+        raise ConfigError(
+            f"{folder} holds a training already",
+            hint=f"continue it with --resume --name {folder.name}, or give another --name",
+        )
+
+
+@contextmanager
+def resumable(folder: Path, action: str) -> Iterator[None]:
+    """Where a full disk ends a training that can go on afterwards.
+
+    Args:
+        folder: of the training.
+        action: what is done inside, for messages.
+
+    Raises:
+        EnvironmentFailure: the disk is full, or the machine lacks something else.
+    """
+    try:
+        with machine_errors(action):
+            yield
+    except EnvironmentFailure as error:
+        error.hint = f"free some space, then continue with --resume --name {folder.name}"
+        raise
 
 
 def newest_run(output: Path) -> Path:

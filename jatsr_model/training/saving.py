@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from jatsr_model.training.checkpoints import Checkpoint, mark, write_checkpoint
 from jatsr_model.training.ema import Ema
 from jatsr_model.training.gather import FullState, full_state, load_full_state
 from jatsr_model.training.retention import prune
+from jatsr_model.training.run_folder import resumable
 from jatsr_model.training.settings import Recipe, Runtime
 from jatsr_model.training.standing import Standing
 from jatsr_model.training.world import World
@@ -34,6 +36,7 @@ class Saving:
         recipe: of the training.
         runtime: how many are kept.
         world: of ranks; the main one writes.
+        measure: identity of what is validated.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Saving:
     recipe: Recipe
     runtime: Runtime
     world: World
+    measure: str
     saved: int = -1  # step of the newest checkpoint
     _began: float = field(default_factory=time.monotonic)
 
@@ -65,23 +69,27 @@ class Saving:
                 "standing": standing.to_json(),
                 "batches": dict(batches),
                 "recipe": self.recipe.to_json(),
-                "device": self.world.device.type,
-                "world_size": self.world.size,
+                "machine": machine_of(self.runtime, self.world),
+                "measure": self.measure,
                 "hours": standing.seconds / 3600,
             }
-            write_checkpoint(
-                self.folder,
-                standing.step,
-                network_state=state.ema,
-                card=self.card,
-                tensors=state.rest,
-                facts=facts,
-            )
-            if standing.best_step == standing.step:
-                mark(self.folder, "best", standing.step)
-            prune(self.folder, self.runtime.keep, self.runtime.keep_hours)
+            with resumable(self.folder.parent, f"saving in {self.folder}"):
+                self._write(standing, state, facts)
         self.saved = standing.step
         self.world.any(False)  # nobody goes on before it is there
+
+    def _write(self, standing: Standing, state: FullState, facts: Mapping[str, Any]) -> None:
+        write_checkpoint(
+            self.folder,
+            standing.step,
+            network_state=state.ema,
+            card=self.card,
+            tensors=state.rest,
+            facts=facts,
+        )
+        if standing.best_step == standing.step:
+            mark(self.folder, "best", standing.step)
+        prune(self.folder, self.runtime.keep, self.runtime.keep_hours)
 
     def load(self, checkpoint: Checkpoint) -> Standing:
         """Put a checkpoint into network, average and optimizer; all ranks have to call.
@@ -92,4 +100,17 @@ class Saving:
         state = FullState(checkpoint.network_state, checkpoint.tensors)
         load_full_state(state, self.network, self.ema, self.optimizer, self.world)
         self.saved = checkpoint.step
-        return Standing.from_json(checkpoint.facts["standing"])
+        standing = Standing.from_json(checkpoint.facts["standing"])
+        if checkpoint.facts["measure"] != self.measure:  # what was best is not to be compared
+            standing.best, standing.best_step = math.inf, -1
+        return standing
+
+
+def machine_of(runtime: Runtime, world: World) -> dict[str, Any]:
+    """What decides, beside the recipe, which numbers generators give; JSON-ready."""
+    return {
+        "device": world.device.type,
+        "processes": world.size,
+        "micro_batch": runtime.micro_batch,
+        "compile": runtime.compile,
+    }

@@ -26,9 +26,9 @@ from shards.errors import ConfigError
 
 
 def open_training(
-    task: Task, world: World, interrupt: Interrupt, journal: Journal | None
+    task: Task, world: World, interrupt: Interrupt, journal: Journal | None = None
 ) -> Trainer:
-    """Make everything.
+    """Make everything; nothing is written yet, and the journal can be given later.
 
     Raises:
         ConfigError: settings that do not fit the dataset, the machine or each other.
@@ -43,7 +43,7 @@ def open_training(
     ema = Ema(parts.network, recipe.ema)
     saving = Saving(
         task.folder / CHECKPOINTS, parts.network, ema, optimizer, parts.card, recipe, runtime,
-        world,
+        world, parts.measure,
     )  # fmt: skip
     standing = Standing() if task.checkpoint is None else saving.load(task.checkpoint)
     micro = task.micro(world.size)
@@ -70,7 +70,7 @@ def open_training(
         stepper=stepper,
         batches=batches,
         validation=validation,
-        rehearsal=parts.rehearsal(validation) if runtime.sample_every and validation else None,
+        rehearsal=parts.rehearsal() if runtime.sample_every else None,
         saving=saving,
         journal=journal,
         standing=standing,

@@ -82,6 +82,9 @@ class Recipe:
         for name in ("lr", "clip"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{flag(name)} {getattr(self, name)}: expected a number above 0")
+        for beta in self.betas:
+            if not 0 <= beta < 1:
+                raise ConfigError(f"--betas {beta}: expected numbers from 0 to below 1")
         for name in ("weight_decay", "condition_noise"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{flag(name)} {getattr(self, name)}: expected 0 or more")
@@ -161,6 +164,8 @@ class Runtime:
         _expect_at_least(self, 1, "log_every", "save_every", "keep", "max_bad_steps",
                          "val_crops", "samples", "sample_steps")  # fmt: skip
         _expect_at_least(self, 0, "workers", "micro_batch", "val_every", "sample_every")
+        if not self.keep_hours >= 0:
+            raise ConfigError(f"--keep-hours {self.keep_hours}: expected 0 or more")
 
     def to_json(self) -> dict[str, Any]:
         """For ``run.json``."""

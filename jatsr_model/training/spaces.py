@@ -42,5 +42,10 @@ def reading_space(preset: Preset, manifest: Manifest) -> Space:
     return "projected" if space == "dac-72" else "latents"
 
 
+def channels_of(manifest: Manifest) -> int:
+    """Samples that a crop becomes."""
+    return 2 if manifest.config["channels"] == "stereo" else 1
+
+
 def _family(manifest: Manifest) -> str:
     return str(manifest.codec["name"]).split("-")[0]

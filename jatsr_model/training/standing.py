@@ -18,7 +18,7 @@ class Standing:
         in_row: of those, the last ones.
         seconds: of training, all its runs together.
         validated: step of the last validation; -1 for none.
-        sampled: step at which audio was sampled last; 0 for never.
+        sampled: step at which audio was sampled last; 0 for never (nothing can be heard at 0).
         sample_error: of what was sampled then; see ``Rehearsal``; NaN for never.
         best: lowest validation loss.
         best_step: when; -1 for never.

@@ -11,6 +11,7 @@ from jatsr_model.training.checkpoints import Checkpoint
 from jatsr_model.training.feed import Captions
 from jatsr_model.training.memory import Load
 from jatsr_model.training.settings import Recipe, Runtime
+from shards.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Task:
         runtime: how it runs.
         places: of files: ``codec_weights``; ``start``, a model folder whose weights are the first;
             ``text_encoder``.
+        channels: of the dataset.
         checkpoint: to continue; None to begin.
         text: embeds captions; None without.
         accept: go on with a dataset that has changed, from a new epoch.
@@ -34,9 +36,21 @@ class Task:
     recipe: Recipe
     runtime: Runtime
     places: Mapping[str, str]
+    channels: int
     checkpoint: Checkpoint | None = None
     text: Captions | None = None
     accept: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what needs both recipe and runtime.
+
+        Raises:
+            ConfigError: values that do not fit together; names the flags.
+        """
+        if self.recipe.overfit and not self.runtime.sample_every:
+            raise ConfigError(
+                "--overfit judges by what is sampled at the end", hint="leave out --sample-every 0"
+            )
 
     def place(self, name: str) -> Path | None:
         """One of the places."""
@@ -48,11 +62,10 @@ class Task:
 
     def load(self, ranks: int) -> Load:
         """What a rank has in memory at once, for advice."""
-        known = preset(self.recipe.model)
         return Load(
-            preset=known,
-            batch=self.micro(ranks),
-            seconds=self.recipe.crop_frames / known.frame_rate,
+            preset=preset(self.recipe.model),
+            batch=self.micro(ranks) * self.channels,
+            frames=self.recipe.crop_frames,
             recompute=self.runtime.recompute,
             shards=ranks if self.runtime.strategy == "fsdp" else 1,
         )

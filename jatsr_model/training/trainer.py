@@ -75,7 +75,8 @@ class Trainer:
             # one rank's interrupt stops all at the same step, and nobody waits for what they say
             stop = agreement.get() or (self.world.size == 1 and bool(self.interrupt))
             agreement.put(bool(self.interrupt))
-            self._between(meter, stop=stop)
+            with meter.paused():
+                self._between(stop=stop)
             if stop or standing.step >= self.recipe.steps:
                 return not stop
             batch = meter.next(batches)
@@ -92,26 +93,17 @@ class Trainer:
         if self.journal is not None:
             self.journal.close()
 
-    def _between(self, meter: Meter, *, stop: bool) -> None:
+    def _between(self, *, stop: bool) -> None:
         """What is due between two steps."""
         standing, runtime = self.standing, self.runtime
         if not stop and self.validation and self._due(standing.validated, runtime.val_every):
             self._validate(self.validation)
-            meter.restart()
-        started = standing.step > 0
-        if (
-            not stop
-            and self.rehearsal
-            and started
-            and self._due(standing.sampled, runtime.sample_every)
-        ):
+        if not stop and self.rehearsal and self._due(standing.sampled, runtime.sample_every):
             self._sample(self.rehearsal)
-            meter.restart()
         best = standing.best_step == standing.step
         due = standing.step > 0 and (best or self._every(runtime.save_every))
         if (stop or due) and self.saving.saved != standing.step:
             self._save()
-            meter.restart()
 
     def _due(self, last: int, steps: int) -> bool:
         return last != self.standing.step and self._every(steps)

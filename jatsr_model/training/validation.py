@@ -25,12 +25,15 @@ GOLDEN = 0.6180339887498949
 class Validation:
     """Validates a network on some crops.
 
-    Crop k of all is judged at the time ``frac((k + 1/2) golden)``, which fills [0, 1] evenly
-    however many there are, and with noise of its own. Conditions are given as they are.
+    Every crop is judged once in each fifth of [0, 1], at the share ``frac((k + 1/2) golden)`` of it
+    for crop k of all, so that times fill the fifth evenly however many crops there are; and each
+    time with noise of its own. Conditions are given as they are.
 
     Args:
         batches: of this rank, equally many on all; crop j of batch b is crop
             ``(b * B + j) * world + rank`` of all.
+        crops: how many of all count, from the first; ranks hold more where they do not divide.
+        first: the first of all crops, the same on all ranks, where gradients are compared.
         feed: makes data and conditions.
         objective: as in training.
         world: of ranks.
@@ -38,6 +41,8 @@ class Validation:
     """
 
     batches: tuple[Batch, ...]
+    crops: int
+    first: Batch
     feed: Feed
     objective: Objective
     world: World
@@ -58,44 +63,43 @@ class Validation:
         network.eval()
         sums = torch.zeros(3, BUCKETS, dtype=torch.float64)  # of losses, of squares; counts
         for number, batch in enumerate(self.batches):
-            t, loss, square, weight = self._judge(network, number, batch)
-            bucket = (t * BUCKETS).long().clamp(max=BUCKETS - 1)
-            for row, values in enumerate((loss, square, torch.ones_like(loss))):
-                sums[row].index_add_(0, bucket, (values * weight).double())
+            for bucket in range(BUCKETS):
+                sums[:, bucket] += self._judge(network, number, batch, bucket)
         losses, squares, counts = self.world.sum(sums)
         found = {
             "Val/Loss": float(losses.sum() / counts.sum()),
             "Val/MSE": float(squares.sum() / counts.sum()),
         }
-        for bucket in torch.nonzero(counts)[:, 0].tolist():
-            centre = (bucket + 0.5) / BUCKETS
-            found[f"Val/MSE_t{centre:.1f}"] = float(squares[bucket] / counts[bucket])
+        for bucket, mean in enumerate((squares / counts).tolist()):
+            found[f"Val/MSE_t{(bucket + 0.5) / BUCKETS:.1f}"] = mean
         return found
 
-    def _judge(self, network: nn.Module, number: int, batch: Batch) -> tuple[Tensor, ...]:
-        """Time, loss, square error of the data and weight of every sample, on the CPU."""
+    def _judge(self, network: nn.Module, number: int, batch: Batch, bucket: int) -> Tensor:
+        """Sums over the samples of losses and of square errors of the data, and their number."""
         size = len(batch)
         first = number * size * self.world.size + self.world.rank
         places = range(first, first + size * self.world.size, self.world.size)
-        chance = chance_of(batch, SEED, 0, places, self.feed.device)
+        chance = chance_of(batch, SEED, bucket, places, self.feed.device)
         truth, given = self.feed(batch)
         noise = chance.normal("noise", *truth.data.shape[1:])
         k = torch.tensor(chance.places, dtype=torch.float64)
-        t = torch.frac((k + 0.5) * GOLDEN).float()
+        t = ((bucket + torch.frac((k + 0.5) * GOLDEN)) / BUCKETS).float()
         with autocast(self.feed.device, self.precision):
             step = self.objective.evaluate(network, truth, given, noise, t.to(self.feed.device))
         weights = self.objective.losses.weights
         loss = torch.stack([weights[name] * term for name, term in step.terms.items()]).sum(0)
         guess = step.guess.in_float32(truth.lengths)
         square = (guess.data_hat - guess.data).square().flatten(1).mean(1) * guess.stretch
-        filled = (batch.frames > 0).repeat_interleave(batch.hr.shape[1])
-        return t, loss.cpu(), square.cpu(), filled.float()
+        counts = (batch.frames > 0) & (torch.tensor(places) < self.crops)
+        weight = counts.repeat_interleave(batch.hr.shape[1]).double()
+        values = torch.stack([loss.double().cpu(), square.double().cpu(), torch.ones_like(weight)])
+        return values @ weight
 
     def pulls(self, network: nn.Module) -> dict[str, float]:
         """How hard every loss pulls against the main one, ``Gradient/<loss>``; see ``Pull``."""
-        batch = self.batches[0]
+        batch = self.first
         truth, given = self.feed(batch)
-        chance = chance_of(batch, SEED, 1, range(len(batch)), self.feed.device)
+        chance = chance_of(batch, SEED, BUCKETS, range(len(batch)), self.feed.device)
         noise, t, given = self.objective.without_dropout().draw(truth, given, chance)
 
         def frozen(*inputs: Any) -> Tensor:

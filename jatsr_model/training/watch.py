@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -15,6 +16,28 @@ from shards.files import pretty_json, write_atomically
 
 class Diverged(JatsrError):
     """Too many steps in a row were not finite."""
+
+
+class Flag:
+    """A number of the device on its way to the host; nobody waits but who asks for it.
+
+    Args:
+        value: scalar; what is queued after this call is not waited for.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._event = None
+        self._value = value
+        if value.device.type == "cuda":
+            self._value = torch.empty_like(value, device="cpu", pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._event = torch.Event("cuda")
+            self._event.record()
+
+    def __bool__(self) -> bool:
+        if self._event is not None:
+            self._event.synchronize()
+        return bool(self._value)
 
 
 class Watch:
@@ -33,7 +56,7 @@ class Watch:
     ) -> None:
         self._folder, self._world, self._limit = folder, world, limit
         self.left_out, self.in_row = left_out, in_row
-        self._held: tuple[int, Tensor, Batch] | None = None
+        self._held: tuple[int, Flag, Batch] | None = None
 
     def look(self, step: int, finite: Tensor, batch: Batch) -> None:
         """Remember a step and judge the one before.
@@ -41,7 +64,7 @@ class Watch:
         Raises:
             Diverged: it was one too many.
         """
-        before, self._held = self._held, (step, finite, batch)
+        before, self._held = self._held, (step, Flag(finite), batch)
         if before is not None:
             self._judge(*before)
 
@@ -55,8 +78,8 @@ class Watch:
         if before is not None:
             self._judge(*before)
 
-    def _judge(self, step: int, finite: Tensor, batch: Batch) -> None:
-        if float(finite):
+    def _judge(self, step: int, finite: Flag, batch: Batch) -> None:
+        if finite:
             self.in_row = 0
             return
         self.left_out += 1

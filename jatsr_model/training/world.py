@@ -23,7 +23,7 @@ from jatsr_model.training.wrap import wrap_ddp, wrap_fsdp
 from shards.errors import ConfigError, EnvironmentFailure
 
 # What one rank does while others wait, such as to write a checkpoint, takes less.
-TIMEOUT = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=60)
 
 T = TypeVar("T")
 
@@ -104,7 +104,8 @@ class World:
         """The sum over ranks, a new tensor on the same device, without waiting for that."""
         total = tensor.detach().clone()
         if self.size > 1:
-            dist.all_reduce(total)
+            with waiting(self):
+                dist.all_reduce(total)
         return total
 
     def whole(self, tensor: Tensor) -> Tensor:

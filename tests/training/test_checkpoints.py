@@ -44,7 +44,7 @@ from jatsr_model.training.checkpoints import (
     steps,
     write_checkpoint,
 )
-from jatsr_model.training.retention import forget_after, prune, to_keep
+from jatsr_model.training.retention import prune, set_aside_after, to_keep
 from shards.errors import ConfigError, EnvironmentFailure
 from shards.files import pretty_json, sha256_json
 
@@ -219,7 +219,7 @@ def test_killed_at_each_operation(tmp_path: Path, step: int) -> None:
         if said == ["written", "pruned"]:
             break
         seen += 1
-        forget_after(tmp_path, min(steps(tmp_path)))
+        set_aside_after(tmp_path, min(steps(tmp_path)))
     assert seen > 30
 
 
@@ -402,17 +402,18 @@ def test_links_are_relative_and_moved_at_once(tmp_path: Path) -> None:
     assert hidden_files(moved) == []
 
 
-def test_continuing_from_an_earlier_step_gives_up_later_ones(tmp_path: Path) -> None:
+def test_continuing_from_an_earlier_step_sets_later_ones_aside(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         write(tmp_path, step)
     mark(tmp_path, "best", 3)
-    assert forget_after(tmp_path, 3) == [4]
+    assert set_aside_after(tmp_path, 3) == [4]
     assert read_checkpoint(tmp_path / "best").step == 3
-    assert forget_after(tmp_path, 2) == [3]
-    assert sorted(os.listdir(tmp_path)) == ["00000001", "00000002", "last"]
+    assert set_aside_after(tmp_path, 2) == [3]
+    aside = ["00000003.damaged", "00000004.damaged"]
+    assert sorted(os.listdir(tmp_path)) == ["00000001", "00000002", *aside, "last"]
     assert read_checkpoint(tmp_path / "last").step == 2
     with pytest.raises(ModelError, match="no checkpoint of step 9"):
-        forget_after(tmp_path, 9)
+        set_aside_after(tmp_path, 9)
     assert steps(tmp_path) == [1, 2]
 
 

@@ -18,9 +18,9 @@ CPU = torch.device("cpu")
 
 
 def needed(
-    name: str, batch: int, seconds: float, *, recompute: bool, shards: int = 1, short: float = 1
+    name: str, batch: int, frames: int, *, recompute: bool, shards: int = 1, short: float = 1
 ) -> float:
-    cost = measure(preset(name), seconds)
+    cost = measure(preset(name), frames / preset(name).frame_rate)
     crop = cost.recomputed_bytes if recompute else cost.activation_bytes
     return TRAINING_BYTES * cost.parameters / shards + short * batch * crop
 
@@ -35,7 +35,7 @@ def smallest_of(name: str) -> str:
     return min(sizes, key=lambda other: sizes[other])
 
 
-def followed(text: str, name: str, batch: int, seconds: float, *, recompute: bool) -> float:
+def followed(text: str, name: str, batch: int, frames: int, *, recompute: bool) -> float:
     """Bytes that are needed by whoever follows a piece of advice."""
 
     def given(flag: str) -> str | None:
@@ -45,7 +45,7 @@ def followed(text: str, name: str, batch: int, seconds: float, *, recompute: boo
     return needed(
         given("model") or name,
         int(given("micro-batch") or batch),
-        float(given("crop-seconds") or seconds),
+        int(given("crop-frames") or frames),
         recompute=recompute or "--recompute" in text,
     )
 
@@ -55,51 +55,54 @@ def followed(text: str, name: str, batch: int, seconds: float, *, recompute: boo
 @pytest.mark.parametrize("share", [0.08, 0.3, 0.7, 0.99])
 def test_advice_fits(name: str, share: float, *, recompute: bool) -> None:
     """Whatever part of the memory that is needed there is."""
-    free = int(share * needed(name, 24, 20.0, recompute=recompute))
-    text = advice(preset(name), 24, 20.0, recompute, free)
+    free = int(share * needed(name, 24, 1720, recompute=recompute))
+    text = advice(preset(name), 24, 1720, recompute, free)
     if "no network" in text:
-        smallest = needed(smallest_of(name), 1, 20.0, recompute=True)
+        smallest = needed(smallest_of(name), 1, 1720, recompute=True)
         assert smallest > 0.9 * free
         assert f"{smallest / 0.9e9:.1f} GB" in text
         return
     assert text.startswith("use --")
     for choice in text.removeprefix("use ").split(", or "):
-        assert 0.2 * free < followed(choice, name, 24, 20.0, recompute=recompute) <= 0.9 * free
+        assert 0.2 * free < followed(choice, name, 24, 1720, recompute=recompute) <= 0.9 * free
 
 
 def test_micro_batches_are_the_largest_that_divide_and_fit() -> None:
     for batch in (1, 2, 3, 4, 6, 8, 12):
-        free = int(1.001 * needed("s", batch, 16.0, recompute=False) / 0.9)
-        assert f"use --micro-batch {batch}, or" in advice(preset("s"), 24, 16.0, False, free)
-        less = int(0.999 * needed("s", batch, 16.0, recompute=False) / 0.9)
-        assert f"use --micro-batch {batch}," not in advice(preset("s"), 24, 16.0, False, less)
+        free = int(1.001 * needed("s", batch, 1376, recompute=False) / 0.9)
+        assert f"use --micro-batch {batch}, or" in advice(preset("s"), 24, 1376, False, free)
+        less = int(0.999 * needed("s", batch, 1376, recompute=False) / 0.9)
+        assert f"use --micro-batch {batch}," not in advice(preset("s"), 24, 1376, False, less)
 
 
 def test_each_setting_is_named_when_it_is_its_turn() -> None:
     big = preset("mdct-m")
-    alone = needed("mdct-m", 1, 60.0, recompute=False)
-    recomputed = needed("mdct-m", 1, 60.0, recompute=True)
-    state = needed("mdct-m", 0, 60.0, recompute=True)
-    assert advice(big, 1, 60.0, False, int(0.99 * alone)) == "use --recompute"
-    text = advice(big, 4, 60.0, True, int((recomputed + state) / 2 / 0.9))
-    found = re.fullmatch(r"use --crop-seconds (\d+) with --recompute --micro-batch 1", text)
+    alone = needed("mdct-m", 1, 5168, recompute=False)
+    recomputed = needed("mdct-m", 1, 5168, recompute=True)
+    state = needed("mdct-m", 0, 5168, recompute=True)
+    assert advice(big, 1, 5168, False, int(0.99 * alone)) == "use --recompute"
+    text = advice(big, 4, 5168, True, int((recomputed + state) / 2 / 0.9))
+    found = re.fullmatch(
+        r"use --crop-frames (\d+) with --recompute --micro-batch 1 in a new training", text
+    )
     assert found
-    assert 25 <= int(found[1]) <= 30
-    assert advice(big, 1, 60.0, True, int(0.8 * state)).startswith("use --model mdct-")
-    least = int(needed(smallest_of("mdct-m"), 0, 60.0, recompute=True))
-    assert "no network for these latents fits" in advice(big, 1, 60.0, True, least)
+    assert 2300 <= int(found[1]) <= 2584
+    assert int(found[1]) % 16 == 0
+    assert advice(big, 1, 5168, True, int(0.8 * state)).startswith("use --model mdct-")
+    least = int(needed(smallest_of("mdct-m"), 0, 5168, recompute=True))
+    assert "no network for these latents fits" in advice(big, 1, 5168, True, least)
 
 
 def test_ranks_that_share_the_state_need_less() -> None:
-    free = int(1.1 * needed("v3", 1, 16.0, recompute=False, shards=8))
-    assert "--model" in advice(preset("v3"), 8, 16.0, False, free)
-    assert advice(preset("v3"), 8, 16.0, False, free, shards=8).startswith("use --recompute")
+    free = int(1.1 * needed("v3", 1, 1376, recompute=False, shards=8))
+    assert "--model" in advice(preset("v3"), 8, 1376, False, free)
+    assert advice(preset("v3"), 8, 1376, False, free, shards=8).startswith("use --recompute")
 
 
 def test_a_count_that_fell_short_is_corrected() -> None:
     """By the count everything fits thrice; it did not, so it must be less."""
-    free = int(3 * needed("s", 8, 16.0, recompute=False))
-    assert advice(preset("s"), 8, 16.0, False, free).startswith("use --micro-batch 4")
+    free = int(3 * needed("s", 8, 1376, recompute=False))
+    assert advice(preset("s"), 8, 1376, False, free).startswith("use --micro-batch 4")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_a_count_that_fell_short_is_corrected() -> None:
     ],
 )
 def test_failed_allocations_become_advice(fail) -> None:
-    load = Load(preset("s"), 8, 16.0, recompute=False)
+    load = Load(preset("s"), 8, 1376, recompute=False)
     message = "out of memory on cpu: s with 8 crops"
     with pytest.raises(EnvironmentFailure, match=message) as caught, memory_advice(load, CPU):
         fail()
@@ -133,7 +136,7 @@ def test_failed_allocations_become_advice(fail) -> None:
 )
 def test_other_errors_are_left_alone(error: BaseException) -> None:
     assert not out_of_memory(error)
-    load = Load(preset("s"), 8, 16.0, recompute=False)
+    load = Load(preset("s"), 8, 1376, recompute=False)
     with pytest.raises(type(error)) as caught, memory_advice(load, CPU):
         raise error
     assert caught.value is error

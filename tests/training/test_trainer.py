@@ -180,6 +180,13 @@ def test_a_damaged_checkpoint_is_passed_over(dataset: Path, tmp_path: Path) -> N
     expect_same(saved(tmp_path / "run"), whole)
 
 
+def test_what_was_best_counts_only_for_the_same_measure(dataset: Path, tmp_path: Path) -> None:
+    trained(tmp_path / "run", dataset, steps=2, val_every=1, schedule="constant")
+    assert again(tmp_path / "run", steps=3).standing.best < inf
+    louder = again(tmp_path / "run", accept=True, steps=3, losses={"mse": 10.0})
+    assert louder.standing.best == inf
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -71,7 +71,8 @@ def train(dataset: str | None, output: Path, name: str | None, **options: Any) -
     if options["resume"]:
         name = name or newest_run(output).name
         device = device or read_run(output / name).runtime.device
-    with World.from_environment(device) as world, Interrupt() as interrupt:
+    interrupt = Interrupt()
+    with World.from_environment(device) as world:
         if options["resume"]:
             folder = output / (name or "")
             task, notes = same_training(folder, wish, world)
@@ -117,5 +118,6 @@ def _run(task: Task, world: World, interrupt: Interrupt) -> tuple[Standing, bool
             lines = task.runtime.log_json
             journal = Journal(task.folder, json_lines=lines, bar=bar, start=start)
             trainer = replace(trainer, journal=stack.enter_context(journal))
-        finished = trainer.run()
+        with interrupt:  # what comes before may be ended at once: there is nothing to save
+            finished = trainer.run()
         return trainer.standing, finished

@@ -33,9 +33,9 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
                   "show_default": True, "help": "The last two compute twice per step."}),
     ("--grid", {"type": click.Choice(["uniform", "linear-quadratic"]), "default": "uniform",
                 "show_default": True, "help": "Times of the steps."}),
-    ("--guidance", {"type": float, "default": 1.0, "show_default": True,
+    ("--cfg", {"type": float, "default": 1.0, "show_default": True,
                     "help": "How much the input counts; 1 is no guidance."}),
-    ("--text-guidance", {"type": float, "help": "How much the prompt counts.  [no guidance]"}),
+    ("--cfg-text", {"type": float, "help": "How much the prompt counts.  [no guidance]"}),
     ("--device", {"default": "", "help": "cpu, cuda, cuda:1.  [the best there is]"}),
     ("--precision", {"type": click.Choice(["fp32", "bf16"]),
                      "help": "Of the network.  [bf16 on GPUs, else fp32]"}),
@@ -51,7 +51,12 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--json", {"is_flag": True, "help": "Print the result as JSON."}),
 )  # fmt: skip
 
-_NAMES = {"--json": "as_json", "--format": "container"}
+_NAMES = {
+    "--cfg": "guidance",
+    "--cfg-text": "text_guidance",
+    "--json": "as_json",
+    "--format": "container",
+}
 
 
 def upsample_options(command: Command) -> Command:

@@ -67,7 +67,8 @@ def patchify(x: Tensor, grid: Grid) -> Tensor:
     """``[B, C, T]`` -> ``[B, N, C * P]``, the frames of a channel side by side."""
     patch, count = grid.patch, grid.positions.shape[1]
     if grid.starts is None:
-        x = functional.pad(x, (0, count * patch - grid.frames))
+        if count * patch > grid.frames:  # pad would copy
+            x = functional.pad(x, (0, count * patch - grid.frames))
         return torch.unflatten(x, 2, (count, patch)).transpose(1, 2).flatten(2)
     x = functional.pad(x, (0, max(patch - grid.frames, 0)))
     index = grid.starts[:, :, None] + torch.arange(patch, device=x.device)

@@ -51,12 +51,12 @@ class Guidance:
 
     def __post_init__(self) -> None:
         """Check numbers and names."""
-        for flag, value in (("--guidance", self.scale), ("--text-guidance", self.text)):
+        for flag, value in (("--cfg", self.scale), ("--cfg-text", self.text)):
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{flag} {value}", hint="give a number, 0 or more; 1 is none")
         if not self.null or not set(self.null) <= set(get_args(Name)):
             raise ConfigError(
-                f"--guidance-null {','.join(self.null)}: the null has to lack something known",
+                f"--cfg-null {','.join(self.null)}: the null has to lack something known",
                 hint="one or more of " + ", ".join(get_args(Name)),
             )
 
@@ -89,7 +89,7 @@ class Guidance:
                 raise ConfigError(
                     f"guidance asks for predictions without {' and '.join(without)}, which the "
                     f"network met in {share:.2%} of its training samples",
-                    hint="use --guidance 1, leave out less, or train with more --condition-dropout",
+                    hint="use --cfg 1, leave out less, or train with more --condition-dropout",
                 )
 
 

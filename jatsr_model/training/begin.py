@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jatsr_data import LatentDataset
 from jatsr_model.dit import Preset, preset
 from jatsr_model.model_folder import ModelError, read_card
 from jatsr_model.text import DEFAULT, TextEncoder, find_text_encoder
@@ -33,6 +34,8 @@ OVERFIT: Mapping[str, Any] = MappingProxyType(
         "condition_dropout": 0.0,
     }
 )
+
+SPARE = 0.9  # crops of other epochs may be somewhat fewer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,9 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
         "start": read_card(Path(wish.places["start"]))[1] if "start" in wish.places else "",
     }
     values.setdefault("warmup", min(Recipe.warmup, values.get("steps", Recipe.steps) // 10))
+    if "batch_size" not in values:
+        values["batch_size"], said = _batch_size(Recipe(**values), wish.dataset, world.size)
+        notes += said
     task = Task(
         dataset=_lasting(wish.dataset),
         folder=folder,
@@ -130,6 +136,16 @@ def same_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[s
         accept=wish.accept,
     )
     return task, notes
+
+
+def _batch_size(recipe: Recipe, dataset: str, ranks: int) -> tuple[int, tuple[str, ...]]:
+    """The usual batch, or less where an epoch has fewer crops; and notes for people."""
+    usual = -(-recipe.batch_size // ranks) * ranks
+    crops = len(LatentDataset(dataset, "train", recipe.crop_frames, recipe.lr_variants))
+    if crops * SPARE >= usual:
+        return usual, ()
+    fitting = max(int(crops * SPARE) // ranks, 1) * ranks
+    return fitting, (f"an epoch has {crops} crops only, so --batch-size is {fitting}",)
 
 
 def _lasting(place: str) -> str:

@@ -37,6 +37,7 @@ class Load:
         frames: latent frames of a crop.
         recompute: whether blocks compute their activations again.
         shards: ranks that share weights, gradients and moments.
+        channels: of a crop, each of which is a sample.
     """
 
     preset: Preset
@@ -44,6 +45,7 @@ class Load:
     frames: int
     recompute: bool
     shards: int = 1
+    channels: int = 1
 
     @cached_property
     def state(self) -> float:
@@ -54,32 +56,21 @@ class Load:
     def crop(self) -> int:
         """Bytes of the activations of one crop."""
         cost = measure(self.preset, self.frames / self.preset.frame_rate)
-        return cost.recomputed_bytes if self.recompute else cost.activation_bytes
+        sample = cost.recomputed_bytes if self.recompute else cost.activation_bytes
+        return self.channels * sample
 
 
-def advice(
-    preset: Preset,
-    batch: int,
-    frames: int,
-    recompute: bool,
-    free_bytes: int,
-    shards: int = 1,
-) -> str:
-    """What to change after there was too little memory; see ``Load``.
+def advice(load: Load, free_bytes: int) -> str:
+    """What to change after there was too little memory.
 
     Args:
-        preset: of the network.
-        batch: crops whose activations were in memory at once.
-        frames: latent frames of a crop.
-        recompute: whether ``--recompute`` was given.
+        load: that was too much.
         free_bytes: all that the training could have had on the device.
-        shards: ranks that share the state.
 
     Returns:
         one sentence that names flags and numbers.
     """
-    load = Load(preset, batch, frames, recompute, shards)
-    short = max(1.0, (free_bytes - load.state) / (batch * load.crop))
+    short = max(1.0, (free_bytes - load.state) / (load.batch * load.crop))
     room = ROOM * free_bytes
     found = _smaller_batches(load, short, room) or _shorter_crops(load, short, room)
     found = found or _smaller_models(load, short, room)
@@ -119,7 +110,7 @@ def memory_advice(load: Load, device: torch.device) -> Iterator[None]:
             f"out of memory on {device}: {load.preset.name} with {load.batch} crops of "
             f"{load.frames} frames at once needs at least {needed:.1f} GB, "
             f"{free / 1e9:.1f} GB could be had",
-            hint=advice(load.preset, load.batch, load.frames, load.recompute, free, load.shards),
+            hint=advice(load, free),
         ) from error
 
 

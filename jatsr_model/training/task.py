@@ -64,8 +64,9 @@ class Task:
         """What a rank has in memory at once, for advice."""
         return Load(
             preset=preset(self.recipe.model),
-            batch=self.micro(ranks) * self.channels,
+            batch=self.micro(ranks),
             frames=self.recipe.crop_frames,
             recompute=self.runtime.recompute,
             shards=ranks if self.runtime.strategy == "fsdp" else 1,
+            channels=self.channels,
         )

@@ -65,7 +65,7 @@ class Settings:
             raise ConfigError(f"--target-rolloff {self.target_hz}: give Hz, such as 15000")
         if self.text_guidance is not None and not self.prompt:
             raise ConfigError(
-                f"--text-guidance {self.text_guidance}: there is no --prompt to be guided by"
+                f"--cfg-text {self.text_guidance}: there is no --prompt to be guided by"
             )
 
     @property

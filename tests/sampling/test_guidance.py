@@ -75,11 +75,11 @@ def test_fields_that_no_branch_has_stay_away() -> None:
 @pytest.mark.parametrize(
     ("settings", "flag"),
     [
-        ({"scale": -1.0}, "--guidance -1.0"),
-        ({"scale": float("nan")}, "--guidance nan"),
-        ({"text": float("inf")}, "--text-guidance inf"),
-        ({"null": ()}, "--guidance-null"),
-        ({"null": ("lo",)}, "--guidance-null lo"),
+        ({"scale": -1.0}, "--cfg -1.0"),
+        ({"scale": float("nan")}, "--cfg nan"),
+        ({"text": float("inf")}, "--cfg-text inf"),
+        ({"null": ()}, "--cfg-null"),
+        ({"null": ("lo",)}, "--cfg-null lo"),
     ],
 )
 def test_what_means_nothing_is_refused(settings: dict[str, Any], flag: str) -> None:

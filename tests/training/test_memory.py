@@ -56,7 +56,7 @@ def followed(text: str, name: str, batch: int, frames: int, *, recompute: bool) 
 def test_advice_fits(name: str, share: float, *, recompute: bool) -> None:
     """Whatever part of the memory that is needed there is."""
     free = int(share * needed(name, 24, 1720, recompute=recompute))
-    text = advice(preset(name), 24, 1720, recompute, free)
+    text = advice(Load(preset(name), 24, 1720, recompute), free)
     if "no network" in text:
         smallest = needed(smallest_of(name), 1, 1720, recompute=True)
         assert smallest > 0.9 * free
@@ -70,9 +70,9 @@ def test_advice_fits(name: str, share: float, *, recompute: bool) -> None:
 def test_micro_batches_are_the_largest_that_divide_and_fit() -> None:
     for batch in (1, 2, 3, 4, 6, 8, 12):
         free = int(1.001 * needed("s", batch, 1376, recompute=False) / 0.9)
-        assert f"use --micro-batch {batch}, or" in advice(preset("s"), 24, 1376, False, free)
+        assert f"use --micro-batch {batch}, or" in advice(Load(preset("s"), 24, 1376, False), free)
         less = int(0.999 * needed("s", batch, 1376, recompute=False) / 0.9)
-        assert f"use --micro-batch {batch}," not in advice(preset("s"), 24, 1376, False, less)
+        assert f"use --micro-batch {batch}," not in advice(Load(preset("s"), 24, 1376, False), less)
 
 
 def test_each_setting_is_named_when_it_is_its_turn() -> None:
@@ -80,29 +80,35 @@ def test_each_setting_is_named_when_it_is_its_turn() -> None:
     alone = needed("mdct-m", 1, 5168, recompute=False)
     recomputed = needed("mdct-m", 1, 5168, recompute=True)
     state = needed("mdct-m", 0, 5168, recompute=True)
-    assert advice(big, 1, 5168, False, int(0.99 * alone)) == "use --recompute"
-    text = advice(big, 4, 5168, True, int((recomputed + state) / 2 / 0.9))
+    assert advice(Load(big, 1, 5168, False), int(0.99 * alone)) == "use --recompute"
+    text = advice(Load(big, 4, 5168, True), int((recomputed + state) / 2 / 0.9))
     found = re.fullmatch(
         r"use --crop-frames (\d+) with --recompute --micro-batch 1 in a new training", text
     )
     assert found
     assert 2300 <= int(found[1]) <= 2584
     assert int(found[1]) % 16 == 0
-    assert advice(big, 1, 5168, True, int(0.8 * state)).startswith("use --model mdct-")
+    assert advice(Load(big, 1, 5168, True), int(0.8 * state)).startswith("use --model mdct-")
     least = int(needed(smallest_of("mdct-m"), 0, 5168, recompute=True))
-    assert "no network for these latents fits" in advice(big, 1, 5168, True, least)
+    assert "no network for these latents fits" in advice(Load(big, 1, 5168, True), least)
 
 
 def test_ranks_that_share_the_state_need_less() -> None:
     free = int(1.1 * needed("v3", 1, 1376, recompute=False, shards=8))
-    assert "--model" in advice(preset("v3"), 8, 1376, False, free)
-    assert advice(preset("v3"), 8, 1376, False, free, shards=8).startswith("use --recompute")
+    assert "--model" in advice(Load(preset("v3"), 8, 1376, False), free)
+    assert advice(Load(preset("v3"), 8, 1376, False, shards=8), free).startswith("use --recompute")
+
+
+def test_channels_count_and_crops_are_advised() -> None:
+    free = int(1.001 * needed("s", 8, 1376, recompute=False) / 0.9)
+    stereo = Load(preset("s"), 8, 1376, recompute=False, channels=2)
+    assert advice(stereo, free).startswith("use --micro-batch 4, or")
 
 
 def test_a_count_that_fell_short_is_corrected() -> None:
     """By the count everything fits thrice; it did not, so it must be less."""
     free = int(3 * needed("s", 8, 1376, recompute=False))
-    assert advice(preset("s"), 8, 1376, False, free).startswith("use --micro-batch 4")
+    assert advice(Load(preset("s"), 8, 1376, False), free).startswith("use --micro-batch 4")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import datasets
@@ -31,7 +33,12 @@ from train_processes import (
 from trainings import expect_same, log, saved
 
 import cli
+from jatsr_model.training import begin
 from jatsr_model.training.checkpoints import newest_intact, steps
+from jatsr_model.training.run_folder import RunFile
+from jatsr_model.training.settings import Recipe, Runtime
+from jatsr_model.training.world import World
+from shards.errors import ConfigError
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -94,7 +101,7 @@ def tree(folder: Path) -> dict[str, object]:
     return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("kills", [(53,), (2, 17, 18, 64, 96)])
+@pytest.mark.parametrize("kills", [(53,), pytest.param((2, 18, 64, 96), marks=pytest.mark.slow)])
 def test_killed_and_continued_equals_uninterrupted(
     dataset: Path, tmp_path: Path, whole: Callable[[], Tensors], kills: tuple[int, ...]
 ) -> None:
@@ -258,6 +265,22 @@ def test_resuming_needs_a_training_with_these_options(
     assert tree(folder) == before
     newest = jatsr("--resume", "--output", folder.parent, "--log-every", "2", "--val-every", "0")
     assert newest.code == 0
+
+
+def test_the_encoder_of_captions_that_was_found_is_taken_again(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encoder(place: str, device: torch.device, width: int) -> SimpleNamespace:
+        return SimpleNamespace(identity="it", place=place)
+
+    monkeypatch.setattr(begin, "TextEncoder", encoder)
+    recipe = Recipe(model="saga", text_encoder="it")
+    RunFile(str(dataset), recipe, Runtime(), {}, {}).write(tmp_path)
+    wish = begin.Wish(dataset="", recipe={}, runtime={}, places={})
+    task, _ = begin.same_training(tmp_path, wish, World())
+    assert task.text.place == begin.DEFAULT
+    with pytest.raises(ConfigError, match="--text-encoder 'it', not ''"):
+        begin.same_training(tmp_path, replace(wish, places={"text_encoder": "off"}), World())
 
 
 @pytest.mark.parametrize(

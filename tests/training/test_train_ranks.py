@@ -65,6 +65,7 @@ def test_two_are_stopped_together_and_one_goes_on(
     expect_alike(folder, alone)
 
 
+@pytest.mark.slow
 def test_one_is_stopped_and_two_go_on_with_half_of_everything(
     dataset: Path, tmp_path: Path, alone: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_one_is_stopped_and_two_go_on_with_half_of_everything(
     assert trainer.standing.step == STEPS
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_said_by_all(dataset: Path, tmp_path: Path) -> None:
     arguments = small(dataset, tmp_path / "run", batch_size=3)
     with running(*arguments, program=TWO_RANKS) as process:

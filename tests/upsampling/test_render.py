@@ -465,7 +465,7 @@ def test_the_target_decides_and_conditions_are_as_in_training(
     [
         ({"prompt": "piano"}, "takes no text"),
         ({"window_frames": 20}, "too short"),
-        ({"guidance": -1.0}, "--guidance"),
+        ({"guidance": -1.0}, "--cfg"),
         ({"grid": "round"}, "--grid"),
     ],
 )

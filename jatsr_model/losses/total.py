@@ -52,7 +52,7 @@ class LossSum:
             )
         if not all(0 <= weight < math.inf for weight in self.weights.values()):
             raise ConfigError(
-                f"--loss: weights must be numbers from 0 on, found {dict(self.weights)}",
+                f"--loss: weights must be finite and not negative, found {dict(self.weights)}",
                 hint="give 0 to leave a loss out",
             )
         if not any(self.weights.get(name, 0) for name in MAIN):

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from shards.errors import ConfigError, EnvironmentFailure
 
+_STEM_BYTES = 200  # of the 255 that a file name may have
 _MACHINE_ERRNOS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -85,6 +86,13 @@ def fsync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def temporary_stem(name: str) -> str:
+    """What temporary siblings of a file are named after: its name, shortened to leave room."""
+    if len(os.fsencode(name)) <= _STEM_BYTES:
+        return name
+    return os.fsencode(name)[:_STEM_BYTES].decode("utf-8", "ignore")
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A file to be written that appears under its name whole, at the end, or not at all.
@@ -94,7 +102,8 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: also wait until it would survive a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    prefix = f".{temporary_stem(path.name)}."
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -76,6 +76,8 @@ class _Run:
     def __init__(
         self, inputs: tuple[str, ...], out: str, *, overwrite: bool, **options: Any
     ) -> None:
+        from dataclasses import replace
+
         from jatsr_model.upsampling.formats import ending_of, names_a_file
         from jatsr_model.upsampling.output_format import output_format
         from jatsr_model.upsampling.sources import refuse_url
@@ -88,7 +90,8 @@ class _Run:
         self.is_file = names_a_file(inputs, self.out)
         self.ending = ending_of(options["container"], self.out, is_file=self.is_file)
         self.form: OutputFormat = output_format(Path(f"x{self.ending}"), options["bits"])
-        self.settings = _settings(options)
+        asked = _settings(options)
+        self.settings = replace(asked, rate=self.form.file_rate(asked.rate))
 
     def batch(self) -> Batch:
         """Files and ledger."""

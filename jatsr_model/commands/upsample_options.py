@@ -46,7 +46,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--codec-weights", {"type": _PATH, "help": "Weights of the codec that the model was trained "
                          "with.  [the usual places]"}),
     ("--text-encoder", {"help": "Folder or name of the T5 encoder for --prompt.  [t5-base]"}),
-    ("--overwrite", {"is_flag": True, "help": "Replace files that are there already."}),
+    ("--overwrite", {"is_flag": True, "help": "Do everything again, over what is there."}),
     ("--dry-run", {"is_flag": True, "help": "Say what would be done, and write nothing."}),
     ("--json", {"is_flag": True, "help": "Print the result as JSON."}),
 )  # fmt: skip

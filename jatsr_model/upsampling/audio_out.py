@@ -8,9 +8,10 @@ Floating point has no such end and is written as it comes.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -21,14 +22,13 @@ from numpy.typing import NDArray
 
 from jatsr_model.audio.blocks import Block, Fifo
 from jatsr_model.audio.decode_soundfile import VORBIS_ORDER
-from jatsr_model.audio.resample import Resampler, output_length
 from jatsr_model.audio.tag_errors import PARSER_ERRORS
 from jatsr_model.upsampling.dither import quantise
 from jatsr_model.upsampling.limiter import Limiter
 from jatsr_model.upsampling.metadata import Metadata, write_metadata
 from jatsr_model.upsampling.output_format import OutputFormat
 from jatsr_model.upsampling.settle import settle
-from shards.errors import EnvironmentFailure
+from shards.errors import EnvironmentFailure, TrackError
 from shards.files import atomic_file
 
 _PIECE = 1 << 14  # samples of one write: what lossy codecs make of a signal depends on it
@@ -40,9 +40,9 @@ class AudioSpec:
 
     Attributes:
         format: how.
-        rate: Hz, of the signal. An Opus file has 48 kHz whatever this is.
+        rate: Hz, one that the format has: see ``OutputFormat.file_rate``.
         channels: C, in WAV order.
-        samples: per channel, of the signal.
+        samples: per channel.
         seed: of the dither.
         metadata: tags and pictures.
     """
@@ -61,11 +61,14 @@ def audio_writer(path: Path, spec: AudioSpec) -> Iterator[AudioWriter]:
 
     Raises:
         EnvironmentFailure: it cannot be written (disk full, no such folder).
+        TrackError: its name is too long.
         ValueError: more or fewer samples than announced.
     """
     with _file(path) as file:
         with _disk(path):
-            how = spec.format.libsndfile(_rate(spec), spec.channels, _samples(spec))
+            with suppress(FileNotFoundError):
+                path.lstat()  # a name that cannot be is known before the work, not at its end
+            how = spec.format.libsndfile(spec.rate, spec.channels, spec.samples)
             sound = sf.SoundFile(file.fileno(), "w", closefd=False, **how)
         try:
             writer = AudioWriter(path, spec, sound)
@@ -89,8 +92,7 @@ class AudioWriter:
     def __init__(self, path: Path, spec: AudioSpec, file: sf.SoundFile) -> None:
         self.note = ""
         self._path, self._spec, self._file = path, spec, file
-        self._resampler = Resampler(spec.rate, _rate(spec), spec.channels)
-        self._limiter = Limiter(_rate(spec), spec.channels, spec.format.top)
+        self._limiter = Limiter(spec.rate, spec.channels, spec.format.top)
         order = VORBIS_ORDER.get(spec.channels) if spec.format.is_lossy else None
         self._order = None if order is None else np.argsort(order)
         self._waiting = Fifo()
@@ -110,9 +112,6 @@ class AudioWriter:
     def write(self, block: Block) -> None:
         """Append float32 ``(C, n)``."""
         self._taken += block.shape[1]
-        self._limit(self._resampler.push(block))
-
-    def _limit(self, block: Block) -> None:
         self._wait(self._limiter.push(block) if self._spec.format.is_bounded else block)
 
     def _wait(self, block: Block) -> None:
@@ -121,12 +120,11 @@ class AudioWriter:
             self._put(self._waiting.take(_PIECE))
 
     def _finish(self) -> None:
-        self._limit(self._resampler.flush())
         if self._spec.format.is_bounded:
             self._wait(self._limiter.flush())
         if self._waiting.available:
             self._put(self._waiting.take(self._waiting.available))
-        if self._taken != self._spec.samples or self._written != _samples(self._spec):
+        if self._taken != self._spec.samples or self._written != self._taken:
             raise ValueError(
                 f"{self._path.name}: {self._spec.samples} samples were announced, "
                 f"{self._taken} came, {self._written} were written"
@@ -156,14 +154,6 @@ class AudioWriter:
             self.note = f"tags cannot be written: {type(error).__name__}: {error}"
 
 
-def _rate(spec: AudioSpec) -> int:
-    return spec.format.file_rate(spec.rate)
-
-
-def _samples(spec: AudioSpec) -> int:
-    return output_length(spec.samples, spec.rate, _rate(spec))
-
-
 @contextmanager
 def _file(path: Path) -> Iterator[IO[bytes]]:
     """``atomic_file``, whose own errors (and not those of the caller's block) are made readable."""
@@ -184,6 +174,12 @@ def _disk(path: Path) -> Iterator[None]:
     try:
         yield
     except (sf.LibsndfileError, AssertionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise TrackError(
+                f"OUT {path}: cannot be written: the name is too long",
+                hint="give the input a shorter name",
+                stage="write",
+            ) from error
         # soundfile asserts that all frames were written.
         raise EnvironmentFailure(
             f"OUT {path}: cannot be written: {error or 'samples are missing'}",

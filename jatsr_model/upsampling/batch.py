@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -79,7 +80,7 @@ class Batch:
         files: what and where to.
         ledger: of the folder; None where a single output was named, which leaves no trace.
         settings: a hash of all that decides what comes out.
-        overwrite: also what is there already and not in the ledger.
+        overwrite: do everything, also what is done and what is there and not in the ledger.
     """
 
     def __init__(
@@ -112,9 +113,12 @@ class Batch:
         outcome = Outcome(kept=len(plan.done))
         if self._ledger is not None:
             outcome.rows += [dict(self._ledger.row(item.name)) for item in plan.done]
+        outputs = {item.name for item in self._files if not item.skipped}
         for item in plan.other:
             status, reason = ("skipped", item.skipped) if item.skipped else ("failed", item.problem)
-            self._record(outcome, item, {"status": status, "reason": reason}, ui)
+            # What is no audio may be named like an output: the ledger has the row of the output.
+            keep = not (item.skipped and item.name in outputs)
+            self._record(outcome, item, {"status": status, "reason": reason}, ui, keep=keep)
         if plan.todo:
             ui.start(plan.seconds)
             sweep(plan.todo)
@@ -137,10 +141,11 @@ class Batch:
                 reason = f"cannot be read: {error.strerror or error}"
                 self._record(outcome, item, {"status": "failed", "reason": reason}, ui)
                 continue
-            if self._ledger is not None and self._ledger.is_same(item, digest, self._settings):
+            known = None if self._overwrite else self._ledger
+            if known is not None and known.is_same(item, digest, self._settings):
                 outcome.kept += 1
-                row = {**self._ledger.row(item.name), "in_mtime_ns": item.mtime_ns}
-                self._ledger.add(row)
+                row = {**known.row(item.name), "in_mtime_ns": item.mtime_ns}
+                known.add(row)
                 outcome.rows.append(row)
             elif reason := self._in_the_way(item):
                 hint = "remove it, choose another OUT, or use --overwrite"
@@ -152,16 +157,21 @@ class Batch:
                 yield Job(source=item.source, target=item.target, digest=digest)
 
     def _is_done(self, item: Planned) -> bool:
-        return self._ledger is not None and self._ledger.is_done(item, self._settings)
+        if self._ledger is None or self._overwrite:
+            return False
+        return self._ledger.is_done(item, self._settings)
 
     def _in_the_way(self, item: Planned) -> str:
         """Why an output cannot be written: it is there and was not made by us."""
         ours = self._ledger is not None and self._ledger.owns(item.name)
-        if self._overwrite or ours or not item.target.exists():
+        # Path.exists would raise for a name that is too long; the writer says so in words.
+        if self._overwrite or ours or not os.path.exists(item.target):
             return ""
         return f"{item.target} exists already and is not in the ledger"
 
-    def _record(self, outcome: Outcome, item: Planned, facts: dict[str, Any], ui: Ui) -> None:
+    def _record(
+        self, outcome: Outcome, item: Planned, facts: dict[str, Any], ui: Ui, *, keep: bool = True
+    ) -> None:
         row = {
             "name": item.name,
             "source": printable(str(item.source)),
@@ -171,7 +181,7 @@ class Batch:
             **facts,
         }
         outcome.rows.append(row)
-        if self._ledger is not None:
+        if self._ledger is not None and keep:
             self._ledger.add(row)
         if row["status"] == "failed":
             ui.note(f"failed: {row['source']}: {row['reason']}")

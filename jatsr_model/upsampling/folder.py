@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from jatsr_model.upsampling.sources import Planned
 from shards.errors import ConfigError
-from shards.files import file_lock
+from shards.files import file_lock, temporary_stem
 
 LOCK = ".upsampling.lock"
 
@@ -31,7 +32,7 @@ def expect_free(target: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: it would.
     """
-    if target.exists() and not overwrite:
+    if os.path.exists(target) and not overwrite:  # Path.exists raises for names too long
         raise ConfigError(f"OUT {target} exists already", hint="use --overwrite to replace it")
 
 
@@ -39,7 +40,7 @@ def sweep(todo: Sequence[Planned]) -> None:
     """Remove what a killed run has left of these files; nobody else is at work here."""
     names: dict[Path, set[str]] = {}
     for item in todo:
-        names.setdefault(item.target.parent, set()).add(item.target.name)
+        names.setdefault(item.target.parent, set()).add(temporary_stem(item.target.name))
     for folder, expected in names.items():
         if not folder.is_dir():
             continue

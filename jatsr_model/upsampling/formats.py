@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,7 @@ DEFAULT = "flac"
 
 def names_a_file(inputs: tuple[str, ...], out: Path) -> bool:
     """Whether OUT is the one output of one input, and not a folder."""
-    if out.suffix.lower() not in _ENDINGS or out.is_dir():
+    if out.suffix.lower() not in _ENDINGS or os.path.isdir(out):
         return False
     if len(inputs) > 1 or not Path(inputs[0]).is_file():
         raise ConfigError(

@@ -1,7 +1,8 @@
 """What became of every file: ``upsampled.jsonl``, a line for each, in the folder of the outputs.
 
 Lines are added while a run goes on, so that what is done survives whatever ends it; the last line
-of a name counts. A run that comes to its end leaves one line per file.
+of a name counts. A run that comes to its end leaves one line per file. A row that is not about a
+finished output says with ``owned`` that one of an earlier run is still there.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Ledger:
 
     def owns(self, name: str) -> bool:
         """Whether the output of that name is one of ours, and may be replaced."""
-        return self._rows.get(name, {}).get("status") in (*_DONE, BEGUN)
+        return self.row(name).get("status") == BEGUN or self._is_held(name)
 
     def row(self, name: str) -> Row:
         """The row of a name; empty if there is none."""
@@ -62,10 +63,17 @@ class Ledger:
     def add(self, row: Row) -> None:
         """Add a row; it survives a kill, and a power cut if the disk keeps its word.
 
+        What was ours stays ours, whatever becomes of the file in this run.
+
         Raises:
             EnvironmentFailure: it cannot be written.
         """
-        self._rows[str(row["name"])] = row
+        name, status = str(row["name"]), row["status"]
+        # Of a file that was begun and then killed, the output may be there.
+        held = self.owns(name) if status == BEGUN else self._is_held(name)
+        if held and status not in _DONE:
+            row = {**row, "owned": True}
+        self._rows[name] = row
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -78,6 +86,11 @@ class Ledger:
                 f"{self._path}: cannot be written: {error.strerror or error}",
                 hint="free some space or choose another OUT; then run it again: it goes on",
             ) from error
+
+    def _is_held(self, name: str) -> bool:
+        """Whether an output of that name was finished once."""
+        row = self.row(name)
+        return row.get("status") in _DONE or bool(row.get("owned"))
 
     def close(self) -> None:
         """Leave one line per file, ordered by name."""

@@ -148,7 +148,8 @@ def load_model(
     return Model(
         name=card.model or folder.name,
         digest=model_digest(folder),
-        network=network.to(where).eval().requires_grad_(False),
+        # Autocast keeps the weights it has cast only if they require gradients.
+        network=network.to(where).eval(),
         card=card,
         decoder=LatentDecoder(codec, normaliser),
     )

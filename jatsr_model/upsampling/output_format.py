@@ -18,6 +18,9 @@ _CONTAINERS: Mapping[str, Container] = MappingProxyType(
 )
 _LARGEST_WAV = (1 << 32) - (1 << 26)  # bytes of samples; the rest is for tags
 _OPUS_RATE = 48000
+# Beyond these libsndfile ends the process or writes nothing.
+_HIGHEST_RATE: Mapping[str, int] = MappingProxyType({"flac": 655_350, "ogg": 192_000})
+_FLAC_EXACT = 65_535  # Hz
 _VORBIS_QUALITY = 0.7  # of 0 to 1: about 224 kbit/s of stereo
 _OPUS_KBPS, _OPUS_RANGE = 160, (6, 256)  # per channel
 
@@ -50,8 +53,25 @@ class OutputFormat:
         return 1.0 if self.bits is None else 1 - 2.0 ** (1 - self.bits)
 
     def file_rate(self, rate: int) -> int:
-        """Hz of the file for a signal of ``rate``: Opus knows no 44.1 kHz."""
-        return _OPUS_RATE if self.container == "opus" else rate
+        """Hz of the file where ``rate`` is asked for: Opus knows no 44.1 kHz.
+
+        Raises:
+            ConfigError: the container has no such rate.
+        """
+        if self.container == "opus":
+            return _OPUS_RATE
+        most = _HIGHEST_RATE.get(self.container, rate)
+        if rate > most:
+            raise ConfigError(
+                f"--rate {rate}: .{self.container} files have up to {most} Hz",
+                hint="use a lower --rate, or write .wav",
+            )
+        if self.container == "flac" and rate > _FLAC_EXACT and rate % 10:
+            raise ConfigError(
+                f"--rate {rate}: above {_FLAC_EXACT} Hz, .flac files have multiples of 10 Hz only",
+                hint="use such a --rate, or write .wav",
+            )
+        return rate
 
     def libsndfile(self, rate: int, channels: int, samples: int) -> Mapping[str, object]:
         """Arguments of ``soundfile.SoundFile``.

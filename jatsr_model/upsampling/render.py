@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Renderer:
         text_encoder: where to look for the one that the model was trained with, for a prompt.
 
     Raises:
-        ConfigError: the settings do not suit the model.
+        ConfigError: the settings do not suit the model or the format.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Renderer:
         form: OutputFormat,
         text_encoder: str | None = None,
     ) -> None:
+        settings = replace(settings, rate=form.file_rate(settings.rate))
         self._model, self._settings, self._form = model, settings, form
         self._pool: Pool | None = None
         self._layout: Layout | None = None
@@ -145,8 +147,11 @@ class Renderer:
         for request in requests:
             assert self._pool is not None
             self._pool.add(request)
-            for rendering in waiting:
-                rendering.track.drain()
+            _drain(waiting)
+            # Silent windows fill no batch: they would queue up behind one that waits for it.
+            if len(waiting[-1].track.pending) > 2 * self._settings.batch_size + 2:
+                self._pool.flush()
+                _drain(waiting)
 
     def _finished(self, waiting: list[Rendering]) -> Iterator[tuple[Job, Result]]:
         for rendering in list(waiting):
@@ -163,3 +168,8 @@ class Renderer:
                 self._pool.forget(rendering.track.pending)
         reason = error.message.removeprefix(f"{job.source.name}: ")
         return Result(status="failed", reason=reason, hint=error.hint, facts={})
+
+
+def _drain(waiting: Iterable[Rendering]) -> None:
+    for rendering in waiting:
+        rendering.track.drain()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from jatsr_model.audio.resample import output_length
 from jatsr_model.upsampling.audio_out import AudioSpec, AudioWriter, audio_writer
 from jatsr_model.upsampling.sound import Sound
 from jatsr_model.upsampling.splice import Crossover
@@ -98,7 +97,6 @@ class Rendering:
 
     def _facts(self) -> dict[str, Any]:
         facts, writer, spec = self.sound.facts, self._writer, self._spec
-        file_rate = spec.format.file_rate(spec.rate)
         return {
             "rate": self.sound.rate,
             "channels": self.sound.channels,
@@ -106,8 +104,8 @@ class Rendering:
             "seconds": round(facts.samples / self.sound.rate, 3),
             "bandwidth_hz": round(facts.bandwidth.hertz, 1),
             "crossover_hz": None if self._over is None else round(self._over.high, 1),
-            "out_rate": file_rate,
-            "out_samples": output_length(spec.samples, spec.rate, file_rate),
+            "out_rate": spec.rate,
+            "out_samples": spec.samples,
             "out_bytes": self.job.target.stat().st_size,
             "out_sha256": sha256_file(self.job.target),
             "limited_db": round(writer.limited_db, 2) if writer.limited_samples else 0.0,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -93,7 +94,7 @@ class Requests:
         first, which = _different(stored) if wave.any() else ([], [0] * len(stored))
         request = Request(
             low=self._model.low(stored[first]),
-            noise=self._noise(window),
+            noise=self._noise(window) if first else torch.zeros(0),
             rolloff=self._rolloffs(wave),
         )
         return Pending(window, request, tuple(which), is_last=window.stop == self._frames)

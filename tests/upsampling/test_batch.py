@@ -22,8 +22,10 @@ from jatsr_model.upsampling.rendering import Job
 from jatsr_model.upsampling.settings import Settings
 from jatsr_model.upsampling.sources import Planned, find_files
 from shards.errors import ConfigError, EnvironmentFailure
+from shards.files import temporary_stem
 
 QUICK = Settings(steps=1)
+NO_AUDIO = b"\x00\x05\x16\x07 of macOS"  # whatever the name says
 
 
 class Watching:
@@ -180,6 +182,71 @@ def test_files_that_are_not_ours_are_not_replaced(album: Path, tmp_path: Path) -
     assert outcome.counts["passed-through"] == 2
     run([album], out, overwrite=True)
     assert ledger(out)["one.wav"]["status"] == "passed-through"
+
+
+def test_an_output_stays_ours_while_its_source_is_damaged(album: Path, tmp_path: Path) -> None:
+    source, out = album / "one.wav", tmp_path / "out"
+    run([album], out)
+    for damaged in (b"", b"RIFF____WAVEjunk", NO_AUDIO):
+        source.write_bytes(damaged)
+        for _ in range(2):
+            run([album], out)
+            assert ledger(out)["one.wav"]["status"] in ("failed", "skipped")
+    write(source, dull(0.2, 16000, seed=7), 16000)
+    run([album], out)
+    assert ledger(out)["one.wav"]["status"] == "passed-through"
+    assert (out / "one.wav").stat().st_size == ledger(out)["one.wav"]["out_bytes"]
+
+
+def test_a_row_that_was_refused_owns_nothing(tmp_path: Path) -> None:
+    books = Ledger(tmp_path)
+    for statuses, ours in (
+        (("failed",), False), (("skipped", "failed"), False), (("begun",), True),
+        (("begun", "failed"), False), (("begun", "begun", "failed"), True),
+        (("ok", "failed", "skipped", "begun", "failed"), True),
+    ):  # fmt: skip
+        name = " ".join(statuses)
+        for status in statuses:
+            books.add({"name": name, "status": status})
+        assert (books.owns(name), Ledger(tmp_path).owns(name)) == (ours, ours), name
+
+
+def test_what_is_no_audio_does_not_take_the_row_of_an_output(tmp_path: Path) -> None:
+    album, out = tmp_path / "in", tmp_path / "out"
+    write(album / "one.flac", dull(0.2, 16000), 16000, "PCM_16")
+    (album / "one.wav").write_bytes(NO_AUDIO)
+    for kept in (0, 1, 1):
+        outcome = run([album], out)
+        assert outcome.kept == kept
+        assert outcome.counts == {"passed-through": 1, "skipped": 1}
+        assert ledger(out)["one.wav"]["status"] == "passed-through"
+
+
+def test_overwrite_does_everything_again(album: Path, tmp_path: Path) -> None:
+    run([album], tmp_path / "out")
+    again = run([album], tmp_path / "out", overwrite=True)
+    assert (again.kept, again.counts["passed-through"]) == (0, 3)
+
+
+def test_a_name_that_is_too_long_fails_alone(tmp_path: Path) -> None:
+    album, out = tmp_path / "in", tmp_path / "out"
+    write(album / "a.wav", dull(0.1, 8000), 8000)
+    write(album / "b.wav", dull(0.1, 8000), 8000)
+    (album / ("x" * 255)).write_bytes((album / "a.wav").read_bytes())  # with an ending: 259
+    outcome = run([album], out)
+    assert outcome.counts == {"passed-through": 2, "failed": 1}
+    assert "too long" in next(r["reason"] for r in outcome.rows if r["status"] == "failed")
+    assert outputs(out).keys() == {"a.wav", "b.wav"}
+
+
+def test_leftovers_of_long_names_are_swept(tmp_path: Path) -> None:
+    name = "ü" * 125 + "x.wav"
+    write(tmp_path / "in/a.wav", dull(0.1, 8000), 8000).rename(tmp_path / "in" / name)
+    left = tmp_path / "out" / f".{temporary_stem(name)}.abcdefgh.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"part")
+    run([tmp_path / "in"], tmp_path / "out")
+    assert outputs(tmp_path / "out").keys() == {name}
 
 
 class Ending:

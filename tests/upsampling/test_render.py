@@ -14,6 +14,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 from sounds import power_spectrum, tilted
+from torch.utils._python_dispatch import TorchDispatchMode
 from upsamplings import CROP, dull, random_model, read, write
 
 from jatsr_model.audio import decode
@@ -421,6 +422,86 @@ def test_memory_does_not_grow_with_length(
         render(model, [source], tmp_path / "out", quick)
     short, long = (seen[str(seconds * 44100)] for seconds in (12, 48))
     assert long < 1.3 * short
+
+
+def test_silence_does_not_queue_up_behind_a_batch(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jatsr_model.upsampling.track import Extended
+
+    seen = [0]
+    push = Pool.add
+
+    def watched(pool: Pool, request: Any) -> None:
+        assert request.noise.numel() == (0 if not len(request.low) else request.low[0].numel())
+        push(pool, request)
+
+    drain = Extended.drain
+
+    def drained(track: Extended) -> None:
+        seen[0] = max(seen[0], len(track._pending))
+        drain(track)
+
+    monkeypatch.setattr(Pool, "add", watched)
+    monkeypatch.setattr(Extended, "drain", drained)
+    signal = np.pad(dull(1.0, 16000, 1), ((0, 0), (0, 30 * 16000)))
+    source = write(tmp_path / "a.wav", signal, 16000)
+    for batch in (1, 4, 16):
+        seen[0] = 0
+        settings = Settings(steps=1, batch_size=batch)
+        render(model, [source], tmp_path / f"{batch}", settings)
+        assert 0 < seen[0] <= 2 * batch + 3
+    assert len({(tmp_path / way / "a.wav").read_bytes() for way in ("1", "4", "16")}) == 1
+
+
+@pytest.mark.parametrize("samples", [6, 18, 31])
+@pytest.mark.parametrize("generates", [False, True])
+def test_opus_has_the_length_at_its_own_rate(
+    model: Model, tmp_path: Path, samples: int, generates: bool
+) -> None:
+    for rate in (48000, 16000):
+        source = write(tmp_path / f"{rate}.wav", dull(1.0, rate, 1)[:, :samples], rate)
+        used = model if generates else None
+        (result,) = render(used, [source], tmp_path / "out", bits=None, ending=".opus")
+        found, found_rate = read(tmp_path / f"out/{rate}.opus")
+        assert (found_rate, found.shape[1]) == (48000, samples * 48000 // rate)
+        facts = (result.facts["out_rate"], result.facts["out_samples"])
+        assert facts == (48000, found.shape[1])
+
+
+def test_a_rate_that_the_format_does_not_have_is_refused_at_once() -> None:
+    for ending in (".ogg", ".flac"):
+        with pytest.raises(ConfigError, match="--rate 768000"):
+            Renderer(None, Settings(rate=768_000), output_format(Path(f"x{ending}")))
+
+
+class _Casts(TorchDispatchMode):
+    """Counts how often matrices of weights are cast."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.weights = {w.data_ptr() for w in model.network.parameters() if w.dim() > 1}
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> torch.Tensor:
+        if func is torch.ops.aten._to_copy.default and args[0].data_ptr() in self.weights:
+            self.count += 1
+        found: torch.Tensor = func(*args, **(kwargs or {}))
+        return found
+
+
+def test_weights_are_cast_once_for_all_steps(model: Model, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.wav", dull(0.3, 16000, 1), 16000)
+    counts = []
+    for steps in (1, 5):
+        casts = _Casts(model)
+        with casts:
+            settings = Settings(steps=steps, precision="bf16")
+            render(model, [source], tmp_path / "out", settings)
+        counts.append(casts.count)
+    assert counts[0] == counts[1] > 0
 
 
 def test_tags_come_along(model: Model, tmp_path: Path) -> None:

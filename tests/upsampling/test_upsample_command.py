@@ -149,6 +149,14 @@ def test_results_go_to_stdout_and_all_else_to_stderr(
     assert str(bad) in out
 
 
+def test_a_name_that_is_too_long_is_said_in_words(album: Path, tmp_path: Path) -> None:
+    target = tmp_path / f"{'x' * 252}.wav"
+    result = CliRunner().invoke(upsample, [str(album / "0/0.wav"), str(target), "--model=identity"])
+    assert result.exit_code == 1
+    assert "the name is too long" in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_writes_nothing(album: Path, tmp_path: Path) -> None:
     options = (album, tmp_path / "out", "--model", "identity", "--dry-run")
     assert "5 files, about 15.0 s of audio" in ran(*options)[0]
@@ -167,6 +175,10 @@ def test_a_dry_run_writes_nothing(album: Path, tmp_path: Path) -> None:
         (["IN", "OUT", "--model", "MODEL", "--device", "tpu"], "--device tpu"),
         (["IN", "OUT", "--model", "MODEL", "--window-frames", "8"], "too short"),
         (["IN", "OUT", "--model", "identity", "--bits", "float"], "FLAC holds integers"),
+        (
+            ["IN", "OUT", "--model", "identity", "--format", "ogg", "--rate", "384000"],
+            ".ogg files have up to 192000 Hz",
+        ),
         (["IN", "OUT.ogg", "--model", "identity"], "named like a sound file"),
         (["NONE", "OUT", "--model", "identity"], "no such file"),
         (["IN", "IN", "--model", "identity"], "input folder itself"),

@@ -135,18 +135,22 @@ def death(rank: Rank, folder: Path) -> None:
 def _train(rank: Rank, folder: Path, end: Callable[[], None]) -> None:
     """Rank 1 ends while rank 0 waits for its gradients."""
     with rank.world() as world:
-        trained = Trained(world)
-        agreement = Agreement(world)
-        for step in itertools.count():
-            agreement.put(False)
-            if rank.rank == 1 and step == 2:
-                end()
-            if step == 2:
-                with _noticed(folder / "end"):
-                    trained.step(step)
-                return
-            trained.step(step)
-            agreement.get()
+        _steps(world, folder, end)  # networks of several ranks must be gone before the ranks part
+
+
+def _steps(world: World, folder: Path, end: Callable[[], None]) -> None:
+    trained = Trained(world)
+    agreement = Agreement(world)
+    for step in itertools.count():
+        agreement.put(False)
+        if world.rank == 1 and step == 2:
+            end()
+        if step == 2:
+            with _noticed(folder / "end"):
+                trained.step(step)
+            return
+        trained.step(step)
+        agreement.get()
 
 
 def _raise() -> None:

@@ -131,7 +131,7 @@ def start_driver(album, out, ray_cluster):
 
 
 def wait_for_parts(out, count, driver):
-    for _ in range(600):
+    for _ in range(1800):
         if len(list(out.glob(".jatsr/*/parts/*/*.json"))) >= count:
             return
         assert driver.poll() is None, driver.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,8 +180,10 @@ class World:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+        self, kind: type[BaseException] | None, _: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # networks that the failed frames hold would keep the group, and hang when they go after it
+        traceback.clear_frames(trace)
         self.close(failed=kind is not None)
 
 

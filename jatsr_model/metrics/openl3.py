@@ -6,12 +6,13 @@ over files, as some compute it, leave too few points for a covariance of 512 dim
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jatsr_model.metrics.optional import optional
 
 RATE = 48000
 SIZE = 512
@@ -84,12 +85,8 @@ class OpenL3:
 
 def open_openl3() -> OpenL3 | str:
     """OpenL3, or why there is none."""
-    try:
-        package = importlib.import_module("openl3")
-    except ModuleNotFoundError as error:
-        missing = "" if error.name == "openl3" else f" (it needs {error.name})"
-        return f"not installed{missing}: pip install openl3"
-    return OpenL3(package)
+    package = optional("openl3", "openl3")
+    return package if isinstance(package, str) else OpenL3(package)
 
 
 def _root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jatsr_model.metrics.optional import optional
 
 RATE = 48000  # of its audio mode
 
@@ -39,11 +40,9 @@ class Visqol:
 
 def open_visqol() -> Visqol | str:
     """ViSQOL, or why there is none."""
-    try:
-        package = importlib.import_module("visqol")
-    except ModuleNotFoundError as error:
-        missing = "" if error.name == "visqol" else f" (it needs {error.name})"
-        return f"not installed{missing}: pip install visqol-python"
+    package = optional("visqol", "visqol-python")
+    if isinstance(package, str):
+        return package
     if not hasattr(package, "VisqolApi"):
         return "another package of this name is installed: pip install visqol-python"
     api = package.VisqolApi()

@@ -18,7 +18,7 @@ from jatsr_model.training.ema import Ema
 from jatsr_model.training.gather import FullState, full_state, load_full_state
 from jatsr_model.training.retention import prune
 from jatsr_model.training.run_folder import resumable
-from jatsr_model.training.settings import Recipe, Runtime
+from jatsr_model.training.settings import Runtime
 from jatsr_model.training.standing import Standing
 from jatsr_model.training.world import World
 
@@ -33,7 +33,6 @@ class Saving:
         ema: average of its weights: the model of a checkpoint.
         optimizer: of its weights.
         card: of the model.
-        recipe: of the training.
         runtime: how many are kept.
         world: of ranks; the main one writes.
         measure: identity of what is validated.
@@ -44,7 +43,6 @@ class Saving:
     ema: Ema
     optimizer: Optimizer
     card: Card
-    recipe: Recipe
     runtime: Runtime
     world: World
     measure: str
@@ -68,7 +66,6 @@ class Saving:
             facts = {
                 "standing": standing.to_json(),
                 "batches": dict(batches),
-                "recipe": self.recipe.to_json(),
                 "machine": machine_of(self.runtime, self.world),
                 "measure": self.measure,
                 "hours": standing.seconds / 3600,
@@ -76,7 +73,7 @@ class Saving:
             with resumable(self.folder.parent, f"saving in {self.folder}"):
                 self._write(standing, state, facts)
         self.saved = standing.step
-        self.world.any(False)  # nobody goes on before it is there
+        self.world.barrier()  # nobody goes on before it is there
 
     def _write(self, standing: Standing, state: FullState, facts: Mapping[str, Any]) -> None:
         write_checkpoint(

@@ -42,7 +42,7 @@ def open_training(
     )
     ema = Ema(parts.network, recipe.ema)
     saving = Saving(
-        task.folder / CHECKPOINTS, parts.network, ema, optimizer, parts.card, recipe, runtime,
+        task.folder / CHECKPOINTS, parts.network, ema, optimizer, parts.card, runtime,
         world, parts.measure,
     )  # fmt: skip
     standing = Standing() if task.checkpoint is None else saving.load(task.checkpoint)

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from jatsr_data import Batch
+from jatsr_model.chance import Chance
+from jatsr_model.dit import Conditions
 from jatsr_model.flow import Objective
+from jatsr_model.flow.objective import Truth
 from jatsr_model.losses import gradient_ratios
 from jatsr_model.training.feed import Feed, chance_of
 from jatsr_model.training.settings import Precision
@@ -63,8 +66,14 @@ class Validation:
         network.eval()
         sums = torch.zeros(3, BUCKETS, dtype=torch.float64)  # of losses, of squares; counts
         for number, batch in enumerate(self.batches):
+            truth, given = self.feed(batch)
+            places = self._places(number, len(batch))
+            counts = (batch.frames > 0) & (torch.tensor(places) < self.crops)
+            weight = counts.repeat_interleave(batch.hr.shape[1]).double()
             for bucket in range(BUCKETS):
-                sums[:, bucket] += self._judge(network, number, batch, bucket)
+                chance = chance_of(batch, SEED, bucket, places, self.feed.device)
+                values = self._judge(network, truth, given, chance)
+                sums[:, bucket] += values @ weight
         losses, squares, counts = self.world.sum(sums)
         found = {
             "Val/Loss": float(losses.sum() / counts.sum()),
@@ -74,26 +83,26 @@ class Validation:
             found[f"Val/MSE_t{(bucket + 0.5) / BUCKETS:.1f}"] = mean
         return found
 
-    def _judge(self, network: nn.Module, number: int, batch: Batch, bucket: int) -> Tensor:
-        """Sums over the samples of losses and of square errors of the data, and their number."""
-        size = len(batch)
+    def _places(self, number: int, size: int) -> range:
+        """Among all crops, of those of a batch."""
         first = number * size * self.world.size + self.world.rank
-        places = range(first, first + size * self.world.size, self.world.size)
-        chance = chance_of(batch, SEED, bucket, places, self.feed.device)
-        truth, given = self.feed(batch)
+        return range(first, first + size * self.world.size, self.world.size)
+
+    def _judge(self, network: nn.Module, truth: Truth, given: Conditions, chance: Chance) -> Tensor:
+        """Loss and square error of the data of every sample, and ones: ``[3, B]`` on the CPU.
+
+        The step of ``chance`` is the fifth of [0, 1] in which t lies.
+        """
         noise = chance.normal("noise", *truth.data.shape[1:])
         k = torch.tensor(chance.places, dtype=torch.float64)
-        t = ((bucket + torch.frac((k + 0.5) * GOLDEN)) / BUCKETS).float()
+        t = ((chance.step + torch.frac((k + 0.5) * GOLDEN)) / BUCKETS).float()
         with autocast(self.feed.device, self.precision):
             step = self.objective.evaluate(network, truth, given, noise, t.to(self.feed.device))
         weights = self.objective.losses.weights
         loss = torch.stack([weights[name] * term for name, term in step.terms.items()]).sum(0)
         guess = step.guess.in_float32(truth.lengths)
         square = (guess.data_hat - guess.data).square().flatten(1).mean(1) * guess.stretch
-        counts = (batch.frames > 0) & (torch.tensor(places) < self.crops)
-        weight = counts.repeat_interleave(batch.hr.shape[1]).double()
-        values = torch.stack([loss.double().cpu(), square.double().cpu(), torch.ones_like(weight)])
-        return values @ weight
+        return torch.stack([loss, square, torch.ones_like(loss)]).double().cpu()
 
     def pulls(self, network: nn.Module) -> dict[str, float]:
         """How hard every loss pulls against the main one, ``Gradient/<loss>``; see ``Pull``."""

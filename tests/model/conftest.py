@@ -1,17 +1,3 @@
-"""Tiny networks are fastest on one thread, above all where other tests run beside them."""
+"""Fixtures of these tests."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as the workers of a build do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from threads import one_thread  # noqa: F401 - a fixture

@@ -1,4 +1,4 @@
-"""Tiny networks are fastest on one thread, above all where other tests run beside them."""
+"""Datasets to train on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from numpy.typing import NDArray
+from threads import one_thread  # noqa: F401 - a fixture
 from trainings import OPEN
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as ranks do; the order of sums depends on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def closed() -> Iterator[None]:
+    """End what tests have opened."""
     yield
-    torch.set_num_threads(before)
     while OPEN:
         OPEN.pop()()
 

@@ -1,24 +1,14 @@
-"""A small model with random weights; one thread, with which tiny networks are fastest."""
+"""A small model with random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from threads import one_thread  # noqa: F401 - a fixture
 from upsamplings import random_model
 
 from jatsr_model.upsampling.model import Model, load_model
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

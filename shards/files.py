@@ -133,14 +133,20 @@ def _out_of_memory() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def machine_errors(action: str) -> Iterator[None]:
-    """Turn a full disk and its kin into an error that stops the run instead of blaming a track."""
+def machine_errors(action: str, *, relief: str = "") -> Iterator[None]:
+    """Turn a full disk and its kin into an error that stops the run instead of blaming a track.
+
+    Args:
+        action: what was being done, for messages.
+        relief: options that make do with less memory; default: those of builds.
+    """
     try:
         yield
     except _out_of_memory() as error:
         raise EnvironmentFailure(
             f"out of memory while {action}",
-            hint="use fewer --workers or --encode-actors; run the same command again to continue",
+            hint=f"use {relief or 'fewer --workers or --encode-actors'}; run the same command "
+            "again to continue",
         ) from error
     except OSError as error:
         if error.errno in _MACHINE_ERRNOS:

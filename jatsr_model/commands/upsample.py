@@ -91,7 +91,9 @@ class _Run:
         self.ending = ending_of(options["container"], self.out, is_file=self.is_file)
         self.form: OutputFormat = output_format(Path(f"x{self.ending}"), options["bits"])
         asked = _settings(options)
-        self.settings = replace(asked, rate=self.form.file_rate(asked.rate))
+        if asked.rate is not None:
+            asked = replace(asked, rate=self.form.file_rate(asked.rate))
+        self.settings = asked
 
     def batch(self) -> Batch:
         """Files and ledger."""

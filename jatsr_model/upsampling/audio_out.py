@@ -100,6 +100,11 @@ class AudioWriter:
         self._written = 0
 
     @property
+    def rate(self) -> int:
+        """Hz, of the file."""
+        return self._spec.rate
+
+    @property
     def limited_samples(self) -> int:
         """Samples (per channel) that the limiter has lowered so far."""
         return self._limiter.limited

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,12 +95,15 @@ class Inspection:
     start: NDArray[np.float32]
 
 
-def inspect_file(path: Path, keep_seconds: float = 0.0) -> Inspection:
+def inspect_file(
+    path: Path, keep_seconds: float = 0.0, advance: Callable[[float], None] = lambda _: None
+) -> Inspection:
     """Decode and measure a file.
 
     Args:
         path: any format that an installed decoder knows.
         keep_seconds: how much of its start to return.
+        advance: called with the seconds that were read.
 
     Raises:
         TrackError: it cannot be decoded.
@@ -110,6 +114,7 @@ def inspect_file(path: Path, keep_seconds: float = 0.0) -> Inspection:
         wanted, kept = round(keep_seconds * found.rate), [np.zeros((0, found.channels), np.float32)]
         for block in audio.blocks():
             meter.push(np.ascontiguousarray(block.T))
+            advance(len(block) / found.rate)
             if wanted > 0:
                 kept.append(block[:wanted])
                 wanted -= len(block)

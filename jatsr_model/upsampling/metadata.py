@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -19,6 +20,7 @@ import mutagen.id3
 import mutagen.mp4
 import mutagen.oggopus
 import mutagen.oggvorbis
+import soundfile as sf
 
 from jatsr_model.audio.tag_errors import PARSER_ERRORS
 from jatsr_model.upsampling import tag_names
@@ -57,19 +59,23 @@ def read_metadata(path: Path) -> Metadata:
 
     What describes the coding of the old file (encoder, length, gapless data) is left out.
     """
+    chunk_tags: dict[str, tuple[str, ...]] = {}
     try:
+        chunk_tags = _of_chunks(path)
         # By descriptor, which has no name: mutagen would also go by the name's ending.
         with os.fdopen(os.open(path, os.O_RDONLY), "rb") as file:
             found = mutagen.File(file)
         if found is None:
-            return Metadata()
+            return Metadata(chunk_tags)
         fields: dict[str, tuple[str, ...]] = {}
         for name, value in _fields(found.tags):
             if value and name not in tag_names.TECHNICAL:
                 fields[name] = (*fields.get(name, ()), value)
         pictures = list(_pictures(found))
     except PARSER_ERRORS as error:
-        return Metadata(note=f"tags cannot be read: {type(error).__name__}: {error}")
+        note = f"tags cannot be read: {type(error).__name__}: {error}"
+        return Metadata(chunk_tags, note=note)
+    fields = {**chunk_tags, **fields}
     kept = tuple(p for p in pictures if 0 < len(p.data) <= _LARGEST_PICTURE)
     note = "" if len(kept) == len(pictures) else "a picture is too large for a tag"
     return Metadata(fields, kept, note)
@@ -104,6 +110,19 @@ def write_metadata(file: IO[bytes], container: Container, metadata: Metadata) ->
         ogg["METADATA_BLOCK_PICTURE"] = blocks
     file.seek(0)
     ogg.save(file)
+
+
+def _of_chunks(path: Path) -> dict[str, tuple[str, ...]]:
+    """Text chunks of WAV (LIST INFO) and AIFF files, which mutagen knows nothing of."""
+    with path.open("rb", buffering=0) as file:
+        if file.read(4) not in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+            return {}
+        file.seek(0)
+        with suppress(sf.LibsndfileError), sf.SoundFile(file.fileno(), closefd=False) as sound:
+            found = sound.copy_metadata()
+            texts = {name.upper(): value.strip() for name, value in found.items()}
+            return {name: (text,) for name, text in texts.items() if text and name != "SOFTWARE"}
+    return {}
 
 
 def _fields(tags: Any) -> Iterator[tuple[str, str]]:

@@ -73,6 +73,13 @@ class OutputFormat:
             )
         return rate
 
+    def nearest_rate(self, rate: int) -> int:
+        """Hz of a file for sound of that rate, which nobody has asked for: as much as it can."""
+        rate = min(rate, _HIGHEST_RATE.get(self.container, rate))
+        if self.container == "flac" and rate > _FLAC_EXACT:
+            rate -= rate % 10
+        return _OPUS_RATE if self.container == "opus" else rate
+
     def libsndfile(self, rate: int, channels: int, samples: int) -> Mapping[str, object]:
         """Arguments of ``soundfile.SoundFile``.
 

@@ -19,7 +19,7 @@ from jatsr_model.upsampling.output_format import OutputFormat
 from jatsr_model.upsampling.pool import Pool
 from jatsr_model.upsampling.prompt import embedded_prompt
 from jatsr_model.upsampling.rendering import Job, Rendering, Result
-from jatsr_model.upsampling.settings import Settings
+from jatsr_model.upsampling.settings import RATE, Settings
 from jatsr_model.upsampling.sound import Sound, crossover, expect_same
 from jatsr_model.upsampling.splice import Crossover
 from jatsr_model.upsampling.track import Extended, PassedThrough
@@ -28,6 +28,9 @@ from shards.errors import TrackError
 from shards.files import machine_errors
 
 Advance = Callable[[float], None]
+
+_PASSES = 2  # over a file: one that measures, one that upsamples
+_RELIEF = "a smaller --batch-size or --window-frames"
 
 
 class Renderer:
@@ -50,7 +53,8 @@ class Renderer:
         form: OutputFormat,
         text_encoder: str | None = None,
     ) -> None:
-        settings = replace(settings, rate=form.file_rate(settings.rate))
+        if settings.rate is not None:
+            settings = replace(settings, rate=form.file_rate(settings.rate))
         self._model, self._settings, self._form = model, settings, form
         self._pool: Pool | None = None
         self._layout: Layout | None = None
@@ -68,7 +72,7 @@ class Renderer:
 
         Args:
             jobs: read one after the other, when they are needed.
-            advance: called with the seconds of input that were read.
+            advance: called with the seconds of input that are done.
 
         Yields:
             each job with what became of it, as soon as its output is there.
@@ -80,51 +84,63 @@ class Renderer:
         waiting: list[Rendering] = []
         try:
             for job in jobs:
-                with machine_errors(f"upsampling {job.source.name}"):
+                with machine_errors(f"upsampling {job.source.name}", relief=_RELIEF):
                     try:
-                        waiting.append(self._begin(job))
+                        waiting.append(self._begin(job, advance))
                         self._read(waiting, advance)
                     except TrackError as error:
                         yield job, self._failed(job, waiting, error)
                     yield from self._finished(waiting)
             if self._pool is not None:
                 self._pool.flush()
-            with machine_errors("upsampling"):
+            with machine_errors("upsampling", relief=_RELIEF):
                 yield from self._finished(waiting)
         finally:
             for rendering in waiting:
                 rendering.abandon()
 
-    def _begin(self, job: Job) -> Rendering:
+    def _begin(self, job: Job, advance: Advance) -> Rendering:
         """Measure a file and open its output."""
         began = time.monotonic()
-        found = inspect_file(job.source)
+        found = inspect_file(job.source, advance=lambda seconds: advance(seconds / _PASSES))
         sound = Sound(found.format.rate, found.format.channels, found.facts, job.digest)
-        over, reason = self._crossover(sound)
+        rate = self._rate(sound)
+        over, reason = self._crossover(sound, rate)
         rendering = Rendering(job, sound, began, over, reason)
         settings = self._settings
         spec = AudioSpec(
             format=self._form,
-            rate=settings.rate,
+            rate=rate,
             channels=sound.channels,
-            samples=output_length(sound.facts.samples, sound.rate, settings.rate),
+            samples=output_length(sound.facts.samples, sound.rate, rate),
             seed=settings.seed,
             metadata=read_metadata(job.source),
         )
         writer = rendering.open(spec)
-        if over is None or self._model is None or self._layout is None:
-            rendering.track = PassedThrough(sound, settings.rate, writer)
-        else:
-            rendering.track = Extended(sound, over, self._model, settings, self._layout, writer)
+        try:
+            if over is None or self._model is None or self._layout is None:
+                rendering.track = PassedThrough(sound, writer)
+            else:
+                rendering.track = Extended(sound, over, self._model, settings, self._layout, writer)
+        except BaseException:
+            rendering.abandon()
+            raise
         return rendering
 
-    def _crossover(self, sound: Sound) -> tuple[Crossover | None, str]:
+    def _rate(self, sound: Sound) -> int:
+        """Of an output: nothing that the input has is thrown away unasked."""
+        if self._settings.rate is not None:
+            return self._settings.rate
+        least = RATE if self._model is None else self._model.codec.sample_rate
+        return self._form.nearest_rate(max(sound.rate, least))
+
+    def _crossover(self, sound: Sound, rate: int) -> tuple[Crossover | None, str]:
         """Where to generate, or why nothing is."""
         if self._model is None:
             return None, "identity: nothing is generated"
         if sound.facts.bandwidth.silent:
             return None, "silent"
-        over = crossover(sound, self._settings.rate, self._model.codec.sample_rate)
+        over = crossover(sound, rate, self._model.codec.sample_rate)
         if over is None:
             hertz = sound.facts.bandwidth.hertz
             return None, f"full bandwidth: content up to {hertz / 1000:.1f} kHz"
@@ -138,7 +154,7 @@ class Renderer:
             for block in audio.blocks():
                 samples += len(block)
                 self._sample(track.push(np.ascontiguousarray(block.T)), waiting)
-                advance(len(block) / rate)
+                advance(len(block) / rate / _PASSES)
         expect_same(rendering.sound, samples)
         self._sample(track.flush(), waiting)
         rendering.is_read = True

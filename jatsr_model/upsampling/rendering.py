@@ -103,6 +103,7 @@ class Rendering:
             "samples": facts.samples,
             "seconds": round(facts.samples / self.sound.rate, 3),
             "bandwidth_hz": round(facts.bandwidth.hertz, 1),
+            "crossover_low_hz": None if self._over is None else round(self._over.low, 1),
             "crossover_hz": None if self._over is None else round(self._over.high, 1),
             "out_rate": spec.rate,
             "out_samples": spec.samples,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -11,6 +12,7 @@ from shards.files import sha256_json
 
 VERSION = 1
 IDENTITY = "identity"
+RATE = 44_100  # Hz, of outputs that no model decides
 TARGET_HZ = 15_000.0  # a usual roll-off of music at full bandwidth
 Precision = Literal["fp32", "bf16"]
 
@@ -20,7 +22,7 @@ class Settings:
     """Settings of a run.
 
     Args:
-        rate: Hz, of the output.
+        rate: Hz, of the outputs; None: of each the input's or the model's, whichever is higher.
         steps: of the solver.
         solver: ``euler``, ``midpoint`` or ``heun``.
         grid: of times.
@@ -36,7 +38,7 @@ class Settings:
             not even that.
     """
 
-    rate: int = 44_100
+    rate: int | None = None
     steps: int = 16
     solver: str = "euler"
     grid: str = "uniform"
@@ -59,9 +61,9 @@ class Settings:
             if getattr(self, name) < least:
                 flag = "--" + name.replace("_", "-")
                 raise ConfigError(f"{flag} {getattr(self, name)}: give {least} or more")
-        if not 1000 <= self.rate <= 768_000:
+        if self.rate is not None and not 1000 <= self.rate <= 768_000:
             raise ConfigError(f"--rate {self.rate}: give 1000 to 768000 Hz")
-        if not self.target_hz > 0:
+        if not 0 < self.target_hz < math.inf:
             raise ConfigError(f"--target-rolloff {self.target_hz}: give Hz, such as 15000")
         if self.text_guidance is not None and not self.prompt:
             raise ConfigError(

@@ -26,11 +26,11 @@ class PassedThrough:
 
     Args:
         sound: the input.
-        rate: Hz, of the output.
         writer: of the output.
     """
 
-    def __init__(self, sound: Sound, rate: int, writer: AudioWriter) -> None:
+    def __init__(self, sound: Sound, writer: AudioWriter) -> None:
+        rate = writer.rate
         samples = output_length(sound.facts.samples, sound.rate, rate)
         self._own = Resampler(sound.rate, rate, sound.channels)
         self._out = _Output(SilenceGate(sound.facts.silence, rate, samples), writer)
@@ -70,7 +70,7 @@ class Extended:
         self, sound: Sound, over: Crossover, model: Model, settings: Settings, layout: Layout,
         writer: AudioWriter,
     ) -> None:  # fmt: skip
-        facts, codec, channels = sound.facts, model.codec, sound.channels
+        facts, codec, channels, rate = sound.facts, model.codec, sound.channels, writer.rate
         self._model, self._gain = model, gain_for(sound, model.target_lufs)
         self._left = output_length(facts.samples, sound.rate, codec.sample_rate)
         self._requests = Requests(
@@ -79,12 +79,12 @@ class Extended:
         self._pending: deque[Pending] = deque()
         self._joiner = Joiner(layout.span, codec.hop)
         self._to_codec = Resampler(sound.rate, codec.sample_rate, channels)
-        self._from_codec = Resampler(codec.sample_rate, settings.rate, channels)
-        self._own = Resampler(sound.rate, settings.rate, channels)
+        self._from_codec = Resampler(codec.sample_rate, rate, channels)
+        self._own = Resampler(sound.rate, rate, channels)
         self._own_band, self._generated = Fifo(), Fifo()
-        self._splicer = Splicer(settings.rate, channels, over)
-        self._samples = output_length(facts.samples, sound.rate, settings.rate)
-        gate = SilenceGate(facts.silence, settings.rate, self._samples)
+        self._splicer = Splicer(rate, channels, over)
+        self._samples = output_length(facts.samples, sound.rate, rate)
+        gate = SilenceGate(facts.silence, rate, self._samples)
         self._out = _Output(gate, writer)
 
     def push(self, block: Block) -> Iterator[Request]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import av
 import mutagen
@@ -44,8 +45,10 @@ BACK = Picture(b"\xff\xd8\xff" + os.urandom(900), "image/jpeg", 4, "")
 
 
 def write(path, metadata):
-    signal = tilted(0.3, 3, channels=2)
-    spec = AudioSpec(output_format(path), 44100, 2, signal.shape[1], metadata=metadata)
+    form = output_format(path)
+    rate = form.file_rate(44100)
+    signal = tilted(0.3, 3, rate=rate, channels=2)
+    spec = AudioSpec(form, rate, 2, signal.shape[1], metadata=metadata)
     with audio_writer(path, spec) as writer:
         writer.write(signal)
     return writer
@@ -60,6 +63,14 @@ def test_everything_comes_back(tmp_path, name):
     assert found.note == ""
     with open_audio(tmp_path / name) as audio:
         assert sum(map(len, audio.blocks())) == round(0.3 * audio.format.rate)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "AIFF"])
+def test_text_chunks_of_old_files_are_tags(tmp_path, kind):
+    with sf.SoundFile(tmp_path / "a", "w", 44100, 1, format=kind) as file:
+        file.title, file.artist, file.software = "Größe", "One", "an editor"
+        file.write(np.zeros(1000))
+    assert dict(read_metadata(tmp_path / "a").fields) == {"TITLE": ("Größe",), "ARTIST": ("One",)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,7 +143,7 @@ def test_of_flac_and_ogg(source):
     picture.data, picture.mime, picture.type, picture.desc = FRONT.data, FRONT.mime, 3, "front"
     flac.add_picture(picture)
     flac.save()
-    assert read_metadata(flac.filename) == Metadata({"TITLE": ("T",)}, (FRONT,))
+    assert read_metadata(Path(flac.filename)) == Metadata({"TITLE": ("T",)}, (FRONT,))
     assert read_metadata(source("a.ogg")) == Metadata()  # ENCODER=libsndfile is about the file
 
 

@@ -56,6 +56,12 @@ def render(
     return [found[source] for source in sources]
 
 
+def resampled(signal: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
+    """As a whole."""
+    resampler = Resampler(rate, to, len(signal))
+    return np.concatenate([resampler.push(signal), resampler.flush()], axis=1)
+
+
 @pytest.fixture
 def through(model: Model, tmp_path: Path) -> Callable[..., NDArray[np.float32]]:
     """Through the random network: ``through(signal, rate)`` -> ``[channels, n]``."""
@@ -122,11 +128,24 @@ def test_full_bandwidth_passes_through_bit_for_bit(
     np.testing.assert_array_equal(read(source)[0], read(tmp_path / "out/a.wav")[0])
 
 
+@pytest.mark.parametrize("rate", [48_000, 96_000])
+@pytest.mark.parametrize("generates", [False, True])
+def test_a_higher_rate_stays_unless_another_is_asked_for(
+    model: Model, tmp_path: Path, rate: int, generates: bool
+) -> None:
+    full = write(tmp_path / "full.wav", dull(0.8, rate), rate)
+    poor = write(tmp_path / "poor.wav", resampled(dull(0.8, 16_000), 16_000, rate), rate)
+    results = render(model if generates else None, [full, poor], tmp_path / "out")
+    assert np.array_equal(read(tmp_path / "out/full.wav")[0], read(full)[0])
+    assert read(tmp_path / "out/poor.wav")[1] == rate
+    assert [result.facts["out_rate"] for result in results] == [rate, rate]
+    assert results[1].status == ("ok" if generates else "passed-through")
+
+
 def test_identity_is_the_resampler_and_no_more(tmp_path: Path) -> None:
     signal = dull(1.0, 16000)
     render(None, [write(tmp_path / "a.wav", signal, 16000)], tmp_path / "out")
-    resampler = Resampler(16000, 44100, 2)
-    expected = np.concatenate([resampler.push(signal), resampler.flush()], axis=1)
+    expected = resampled(signal, 16000, 44100)
     np.testing.assert_array_equal(read(tmp_path / "out/a.wav")[0], expected)
 
 

@@ -14,7 +14,7 @@ _COUNT = click.IntRange(min=0)
 Table = tuple[tuple[str, Any, str], ...]
 
 RECIPE: Table = (
-    ("--model", str, "Network; see jatsr models.  [the smallest for the dataset's codec]"),
+    ("--model", str, "Network; see jatsr models.  [mdct-s or s, by the dataset's codec]"),
     ("--steps", _WHOLE, "Steps of the optimizer.  [100000]"),
     ("--batch-size", _WHOLE, "Crops of a step, all processes together.  [32]"),
     ("--crop-frames", _WHOLE, "Length of a crop in latent frames.  [512, about 6 s]"),

@@ -73,6 +73,10 @@ def read_run(folder: Path) -> RunFile:
             places=document["places"],
             made_with=document["made_with"],
         )
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"{folder}: expected a training, found no {RUN}", hint="check --output and --name"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(
             f"{path} should describe a training: {error!r}",

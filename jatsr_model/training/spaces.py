@@ -11,7 +11,7 @@ DEFAULTS = {"mdct": "mdct-s", "dac": "s"}  # by the family of the codec
 
 
 def default_model(manifest: Manifest) -> str:
-    """The smallest of our networks that fits.
+    """The network for latents of a codec where none is named.
 
     Raises:
         ConfigError: there is none for this codec.

@@ -151,8 +151,9 @@ def read_card(folder: Path) -> tuple[Card, str]:
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        found = "there is none" if isinstance(error, FileNotFoundError) else repr(error)
         raise ModelError(
-            f"{path} should describe a network: {error!r}",
+            f"{path} should describe a network: {found}",
             hint="name a folder written by jatsr import-checkpoint or a checkpoint of jatsr train",
         ) from error
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK_FRAMES = 512
-_STFT, _STFT_HOP = 2048, 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,8 @@ class Check:
         channels: of audio measured.
         snr_db: energy of the waveform over that of the round trip's error; None for silence or
             where the round trip is exact.
-        lsd_db: log-spectral distance: root mean square over bins, mean over frames, in dB.
+        lsd: log-spectral distance as ``jatsr evaluate`` measures it, mean over channels; None for
+            less audio than a window.
         stored_mb_per_hour: of one channel, 10^6 bytes.
         encode_realtime: seconds of one channel encoded per second.
         bf16_agreement: share of codes that bf16 and fp32 have in common; None for mdct.
@@ -43,7 +43,7 @@ class Check:
     seconds: float
     channels: int
     snr_db: float | None
-    lsd_db: float
+    lsd: float | None
     stored_mb_per_hour: float
     encode_realtime: float
     bf16_agreement: float | None
@@ -71,8 +71,7 @@ class Checker:
         with torch.inference_mode():
             z = self.codec.latents(torch.from_numpy(stored))
             back = decode_chunked(self.codec, z, _CHUNK_FRAMES)[..., : wave.shape[-1]].cpu()
-            original = torch.from_numpy(wave)
-            lsd = log_spectral_distance(original, back)
+        lsd = _lsd(torch.from_numpy(wave), back)
         channels, seconds = wave.shape[0], wave.shape[-1] / self.codec.sample_rate
         agreement = None
         if self.twin is not None:
@@ -82,7 +81,7 @@ class Checker:
             seconds=seconds,
             channels=channels,
             snr_db=_snr(wave, back.numpy()),
-            lsd_db=lsd,
+            lsd=lsd,
             stored_mb_per_hour=stored.nbytes / channels / seconds * 3600 / 1e6,
             encode_realtime=channels * seconds / elapsed,
             bf16_agreement=agreement,
@@ -95,32 +94,14 @@ def _snr(wave: NDArray[np.float32], back: NDArray[np.float32]) -> float | None:
     return 10 * float(np.log10(signal / noise)) if signal > 0 and noise > 0 else None
 
 
-def log_spectral_distance(reference: Tensor, other: Tensor) -> float:
-    """Mean over frames of the root mean square over bins of the difference of power spectra in dB.
+def _lsd(wave: Tensor, back: Tensor) -> float | None:
+    from jatsr_model.metrics.log_spectral import lsd
+    from jatsr_model.metrics.stft import ShortClipError
 
-    Powers are floored 100 dB below the loudest bin of the reference: so digital silence counts as
-    quiet, not as infinitely far from anything.
-
-    Args:
-        reference: ``[channels, samples]``.
-        other: of the same shape.
-    """
-    import torch
-
-    window = torch.hann_window(_STFT)
-
-    def power(x: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(x, (_STFT // 2, _STFT // 2))
-        return (
-            torch.stft(padded, _STFT, _STFT_HOP, window=window, center=False, return_complex=True)
-            .abs()
-            .square()
-        )
-
-    first, second = power(reference), power(other)
-    floor = max(float(first.max()) * 1e-10, 1e-20)
-    gap = 10 * (first.clamp(min=floor).log10() - second.clamp(min=floor).log10())
-    return float(gap.square().mean(dim=-2).sqrt().mean())
+    try:
+        return float(lsd(wave, back).mean())
+    except ShortClipError:
+        return None
 
 
 def read_audio(path: Path, rate: int, seconds: float) -> NDArray[np.float32]:

@@ -154,10 +154,11 @@ def check(
 
 
 def _line(result: Check) -> str:
+    lsd = "-" if result.lsd is None else f"{result.lsd:.3f}"
     snr = "exact" if result.snr_db is None else f"{result.snr_db:.1f} dB"
     text = (
         f"{result.file}: {result.seconds:.1f} s x {result.channels}, round trip SNR {snr}, "
-        f"LSD {result.lsd_db:.2f} dB, {result.stored_mb_per_hour:.1f} MB/h and channel, "
+        f"LSD {lsd}, {result.stored_mb_per_hour:.1f} MB/h and channel, "
         f"encodes {result.encode_realtime:.1f} x realtime"
     )
     if result.bf16_agreement is not None:

@@ -8,77 +8,106 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from tqdm import tqdm
 
+from jatsr_model.commands.evaluate_options import (
+    CLIP_SECONDS,
+    clip_seconds,
+    evaluate_options,
+    form_of,
+    low_rates,
+)
 from shards.errors import ConfigError
 
 if TYPE_CHECKING:
     from jatsr_model.metrics.evaluation import Watcher
     from jatsr_model.metrics.settings import Settings
 
-_PATH = click.Path(path_type=Path)
-
 
 @click.command()
-@click.option("--reference", type=_PATH, required=True, help="The originals: a file or a folder.")
-@click.option("--estimate", type=_PATH, required=True, help="What to measure, named alike.")
-@click.option("--low", type=_PATH, help="The low-res inputs, measured beside the estimates.")
-@click.option("--cutoff", type=float,
-              help="Hz, where the inputs end. [default: found from --low]")  # fmt: skip
-@click.option("--rate", type=click.IntRange(8000, 384000), default=44100, show_default=True,
-              help="Hz; everything is compared at this rate.")  # fmt: skip
-@click.option("--bits", type=click.Choice(["float", "16", "24"]), default="float",
-              show_default=True, help="Round all signals to so many bits first.")  # fmt: skip
-@click.option("--clip-seconds", type=float,
-              help="Compare so much from the middle of each file. [default: all]")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path),
-              help="Write a picture of the spectrograms of every file there.")  # fmt: skip
-@click.option("--allow-missing", is_flag=True, help="Files without a partner are no failure.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a line per file and candidate.")
-def evaluate(
-    reference: Path,
-    estimate: Path,
-    low: Path | None,
-    pictures: Path | None,
-    allow_missing: bool,
-    as_json: bool,
-    as_csv: bool,
-    **fixed: Any,
-) -> None:
-    """Measure how close estimates are to references.
+@evaluate_options
+@click.pass_context
+def evaluate(context: click.Context, /, **options: Any) -> None:
+    """Measure how close estimates, or what a model makes, are to references.
 
-    Files of folders belong together by their path and their name without its ending. Exits with 1
-    if a file cannot be measured or lacks its partner.
+    Either compare files: --reference R --estimate E [--low L]. Files of folders belong together by
+    their path and their name without its ending.
+
+    Or evaluate a model: --model M --data DIR. Of every file of DIR, mono, a low-res version is made
+    for each of --rates, and upsampled as `jatsr upsample` does; --steps to --codec-weights say how.
+
+    Exits with 1 if a file cannot be measured or lacks its partner.
     """
-    if as_json and as_csv:
+    given = {name for name in options
+             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}  # fmt: skip
+    form = form_of(given)
+    if options["as_json"] and options["as_csv"]:
         raise ConfigError("--json and --csv: expected one of them, found both")
+    if form == "pairs":
+        _compare_files(options)
+    else:
+        _try_model(options)
+
+
+def _compare_files(options: dict[str, Any]) -> None:
     from jatsr_model.metrics import report as printed
     from jatsr_model.metrics.evaluation import Evaluation
     from jatsr_model.metrics.pairs import find_pairs, missing_lines
-    from jatsr_model.metrics.settings import Settings
 
-    settings = Settings(**fixed)
-    pairs = find_pairs(reference, estimate, low)
-    watch = None if pictures is None else _drawer(pictures, settings)
-    evaluation = Evaluation(settings, watch=watch)
+    settings = _settings(options, default_seconds=None)
+    pairs = find_pairs(options["reference"], options["estimate"], options["low"])
+    evaluation = Evaluation(settings, watch=_drawer(options["pictures"], settings))
     rows = list(tqdm(evaluation.run(pairs.cases), "evaluate", total=len(pairs.cases),
                      unit="file", disable=None, leave=False))  # fmt: skip
     report = evaluation.report()
-    if as_json:
+    if options["as_json"]:
         missing = [asdict(item) for item in pairs.missing]
-        click.echo(json.dumps(printed.as_json(report, missing), ensure_ascii=False,
-                              allow_nan=False))  # fmt: skip
+        _print_json(printed.as_json(report, missing))
     else:
+        as_csv = options["as_csv"]
         click.echo(printed.as_csv(report) if as_csv else printed.as_text(report), nl=not as_csv)
         for line in missing_lines(pairs.missing):
             click.echo(line, err=True)
-    if any(row.problem for row in rows) or (pairs.missing and not allow_missing):
+    if any(row.problem for row in rows) or (pairs.missing and not options["allow_missing"]):
         raise SystemExit(1)
 
 
-def _drawer(folder: Path, settings: Settings) -> Watcher:
+def _try_model(options: dict[str, Any]) -> None:
+    rates = low_rates(options["rates"], options["rate"])
+    from jatsr_model.commands.evaluate_model import evaluate_model
+    from jatsr_model.metrics import trial_report as printed
+
+    settings = _settings(options, default_seconds=CLIP_SECONDS)
+    report = evaluate_model(options, settings, rates, options["pictures"])
+    if options["as_json"]:
+        _print_json(printed.as_json(report))
+    else:
+        as_csv = options["as_csv"]
+        click.echo(printed.as_csv(report) if as_csv else printed.as_text(report), nl=not as_csv)
+    if report.has_failed:
+        raise SystemExit(1)
+
+
+def _settings(options: dict[str, Any], default_seconds: float | None) -> Settings:
+    from jatsr_model.metrics.settings import Settings
+
+    return Settings(
+        rate=options["rate"],
+        bits=options["bits"],
+        clip_seconds=clip_seconds(options["clip_seconds"], default_seconds),
+        cutoff=options["cutoff"],
+        seed=options["seed"],
+    )
+
+
+def _drawer(folder: Path | None, settings: Settings) -> Watcher | None:
+    if folder is None:
+        return None
     from jatsr_model.metrics.pictures import save_picture
 
     return lambda prepared, row: save_picture(folder, prepared, row, settings)
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    click.echo(json.dumps(facts, ensure_ascii=False, allow_nan=False))

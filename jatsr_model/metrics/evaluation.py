@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jatsr_model.metrics.bootstrap import Mean, bootstrap
-from jatsr_model.metrics.measure import Extras, Row, measure, resampled
+from jatsr_model.metrics.measure import Extras, Row, measure, open_extras, resampled
 from jatsr_model.metrics.names import METRICS
-from jatsr_model.metrics.openl3 import Moments, OpenL3, frechet_distance, open_openl3
+from jatsr_model.metrics.openl3 import Moments, OpenL3, frechet_distance
 from jatsr_model.metrics.prepare import Prepared, prepare
 from jatsr_model.metrics.settings import Settings
 from jatsr_model.metrics.sounds import Case
-from jatsr_model.metrics.visqol import open_visqol
 from shards.errors import EnvironmentFailure, JatsrError
 
 Watcher = Callable[[Prepared, Row], object]
@@ -40,7 +39,7 @@ class Report:
 
     Attributes:
         settings: what was fixed.
-        rows: in the order of the cases.
+        rows: in the order of their names.
         means: by candidate and metric.
         fd_openl3: by candidate, over all files; empty where the package is missing.
         unavailable: metrics whose packages are missing, and why.
@@ -69,7 +68,7 @@ class Evaluation:
     """
 
     settings: Settings = field(default_factory=Settings)
-    extras: Extras = field(default_factory=lambda: Extras(open_visqol(), open_openl3()))
+    extras: Extras = field(default_factory=open_extras)
     watch: Watcher | None = None
     _rows: list[Row] = field(default_factory=list, init=False)
     _moments: dict[str, tuple[Moments, Moments]] = field(default_factory=dict, init=False)
@@ -84,21 +83,30 @@ class Evaluation:
             EnvironmentFailure: the machine is at fault, not a file.
         """
         for pending in cases:
-            try:
-                row = self._measure(pending.load())
-            except EnvironmentFailure:
-                raise
-            except JatsrError as error:
-                row = Row(pending.name, problem=error.message)
-            self._rows.append(row)
-            yield row
+            yield self.add(pending)
+
+    def add(self, pending: Pending) -> Row:
+        """Measure a case.
+
+        Raises:
+            EnvironmentFailure: the machine is at fault, not a file.
+        """
+        try:
+            row = self._measure(pending.load())
+        except EnvironmentFailure:
+            raise
+        except JatsrError as error:
+            row = Row(pending.name, problem=error.message)
+        self._rows.append(row)
+        return row
 
     def report(self) -> Report:
-        """Of what has been measured so far."""
+        """Of what has been measured so far; it does not depend on the order of the cases."""
+        rows = sorted(self._rows, key=lambda row: row.name)
         return Report(
             self.settings,
-            tuple(self._rows),
-            means(self._rows, self.settings),
+            tuple(rows),
+            means(rows, self.settings),
             {name: frechet_distance(*both) for name, both in self._moments.items()},
             self.extras.missing,
         )

@@ -14,13 +14,13 @@ from jatsr_model.metrics.cutoff import find_cutoff, split_bin
 from jatsr_model.metrics.log_spectral import band_lsd, lsd, lsd_jatsr_db, lsd_ssr_eval
 from jatsr_model.metrics.mel import SCALES, STANDARD, mel_distance
 from jatsr_model.metrics.names import METRICS
-from jatsr_model.metrics.openl3 import OpenL3
+from jatsr_model.metrics.openl3 import OpenL3, open_openl3
 from jatsr_model.metrics.prepare import Prepared
 from jatsr_model.metrics.settings import Settings
 from jatsr_model.metrics.sounds import INPUT, Case
 from jatsr_model.metrics.texture import crest, flatness
 from jatsr_model.metrics.visqol import RATE as VISQOL_RATE
-from jatsr_model.metrics.visqol import Visqol
+from jatsr_model.metrics.visqol import Visqol, open_visqol
 from jatsr_model.metrics.waves import levels, si_sdr, spectral_convergence
 
 Values = Mapping[str, float | None]
@@ -34,7 +34,7 @@ class Row:
     Attributes:
         name: of the case.
         cutoff: Hz, where the low-res input ends; None: not known, or the band is whole.
-        sounds: facts of every file.
+        sounds: facts of every signal, and of files that signals were made of.
         values: metrics by candidate; NaN never, None where there is none.
         notes: on mismatches and what was done about them.
         problem: why nothing was measured; empty where something was.
@@ -62,6 +62,11 @@ class Extras:
         return {name: extra for name, extra in found.items() if isinstance(extra, str)}
 
 
+def open_extras() -> Extras:
+    """Those that are installed."""
+    return Extras(open_visqol(), open_openl3())
+
+
 def measure(case: Case, prepared: Prepared, settings: Settings, visqol: Visqol | str) -> Row:
     """Compare every candidate of a case with its reference.
 
@@ -74,7 +79,7 @@ def measure(case: Case, prepared: Prepared, settings: Settings, visqol: Visqol |
     Raises:
         ShortClipError: a signal is shorter than a window.
     """
-    notes = list(prepared.notes)
+    notes = [*case.notes, *prepared.notes]
     cutoff = _cutoff(case, prepared, settings, notes)
     split = None if cutoff is None else split_bin(cutoff, settings.rate)
     values = {}
@@ -88,7 +93,7 @@ def measure(case: Case, prepared: Prepared, settings: Settings, visqol: Visqol |
             )
         values[name] = found
     sounds = {"reference": case.reference, **case.candidates}
-    facts = {name: sound.facts for name, sound in sounds.items()}
+    facts = {**case.sources, **{name: sound.facts for name, sound in sounds.items()}}
     return Row(case.name, cutoff, facts, values, tuple(notes))
 
 
@@ -109,10 +114,11 @@ def _cutoff(case: Case, prepared: Prepared, settings: Settings, notes: list[str]
 def _measure_one(
     reference: Tensor, estimate: Tensor, rate: int, split: int | None, visqol: Visqol | str
 ) -> dict[str, float | None]:
+    distance = float(lsd(reference, estimate))  # of the longest window: what is too short ends here
     was, became = levels(reference, rate), levels(estimate, rate)
     mels = {scale: mel_distance(reference, estimate, rate, scale) for scale in SCALES}
     found: dict[str, float] = {
-        "lsd": float(lsd(reference, estimate)),
+        "lsd": distance,
         "lsd_ssr_eval": float(lsd_ssr_eval(reference, estimate, rate)),
         "lsd_jatsr_db": float(lsd_jatsr_db(reference, estimate)),
         "mel_l1_db": float(mels[STANDARD].l1),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jatsr_model.audio.sniff import AUDIO_SUFFIXES
 from jatsr_model.metrics.evaluation import Pending
+from jatsr_model.metrics.music import audio_files
 from jatsr_model.metrics.sounds import INPUT, Case, read_sound
 from shards.errors import ConfigError
 from shards.files import printable
@@ -74,19 +73,8 @@ def find_pairs(reference: Path, estimate: Path, low: Path | None) -> Pairs:
 def _listed(folder: Path, flag: str) -> dict[str, list[Path]]:
     """Audio files by their path inside the folder without the suffix."""
     found: dict[str, list[Path]] = {}
-    entered: set[str] = set()
-    for base, names, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(base)
-        if real in entered:  # a symbolic link back
-            names.clear()
-            continue
-        entered.add(real)
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(base, name)
-            if path.suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
-                key = path.relative_to(folder).with_suffix("").as_posix()
-                found.setdefault(key, []).append(path)
+    for path in audio_files(folder):
+        found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not found:
         raise ConfigError(f"{flag} {folder}: expected audio files, found none")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jatsr_model.metrics.bootstrap import Mean
@@ -25,40 +25,64 @@ def as_json(report: Report, missing: Sequence[dict[str, str]] = ()) -> dict[str,
     """
     return {
         "settings": report.settings.facts,
-        "files": [
-            {
-                "name": row.name,
-                "cutoff_hz": row.cutoff,
-                "sounds": dict(row.sounds),
-                "metrics": {name: dict(values) for name, values in row.values.items()},
-                "notes": list(row.notes),
-                "problem": row.problem or None,
-            }
-            for row in report.rows
-        ],
-        "means": {
-            name: {key: mean._asdict() for key, mean in values.items()}
-            for name, values in report.means.items()
-        },
-        "fd_openl3": dict(report.fd_openl3),
+        "files": [row_facts(row) for row in report.rows],
+        **mean_facts(report),
         "unavailable": dict(report.unavailable),
         "missing": list(missing),
     }
 
 
+def row_facts(row: Row) -> dict[str, Any]:
+    """A file, for JSON."""
+    return {
+        "name": row.name,
+        "cutoff_hz": row.cutoff,
+        "sounds": dict(row.sounds),
+        "metrics": {name: dict(values) for name, values in row.values.items()},
+        "notes": list(row.notes),
+        "problem": row.problem or None,
+    }
+
+
+def mean_facts(report: Report) -> dict[str, Any]:
+    """What there is of all files together, for JSON."""
+    return {
+        "means": {
+            name: {key: mean._asdict() for key, mean in values.items()}
+            for name, values in report.means.items()
+        },
+        "fd_openl3": dict(report.fd_openl3),
+    }
+
+
 def as_csv(report: Report) -> str:
-    """One line for every file and candidate, with the settings in the last column."""
-    settings = json.dumps(report.settings.facts)
+    """For spreadsheets: one line for every file and candidate."""
+    return csv_text(report.rows, report.settings.facts)
+
+
+def csv_text(
+    rows: Sequence[Row], settings: Mapping[str, Any], rates: Sequence[int] | None = None
+) -> str:
+    """One line for every file and candidate, with the settings in the last column.
+
+    Args:
+        rows: in this order.
+        settings: as in JSON.
+        rates: Hz, of the low-res version of every row; None: without such a column.
+    """
+    facts = json.dumps(settings)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = [metric.key for metric in METRICS]
-    writer.writerow(["name", "candidate", "cutoff_hz", *keys, "notes", "problem", "settings"])
-    for row in report.rows:
+    names = ["name"] if rates is None else ["name", "rate"]
+    writer.writerow([*names, "candidate", "cutoff_hz", *keys, "notes", "problem", "settings"])
+    for place, row in enumerate(rows):
+        first = [row.name] if rates is None else [row.name, rates[place]]
         for candidate, values in (row.values or {"": {}}).items():
             numbers = ["" if (v := values.get(key)) is None else repr(v) for key in keys]
             cutoff = "" if row.cutoff is None else repr(row.cutoff)
             notes = "; ".join(row.notes)
-            writer.writerow([row.name, candidate, cutoff, *numbers, notes, row.problem, settings])
+            writer.writerow([*first, candidate, cutoff, *numbers, notes, row.problem, facts])
     return text.getvalue()
 
 
@@ -80,7 +104,7 @@ def _files(report: Report) -> Iterator[str]:
     for row in report.rows:
         for place, (candidate, values) in enumerate(row.values.items()):
             cutoff = _NONE if row.cutoff is None else f"{row.cutoff:.0f}"
-            numbers = [_number(values.get(key), BY_KEY[key]) for key in IN_TABLE]
+            numbers = [number(values.get(key), BY_KEY[key]) for key in IN_TABLE]
             first = [row.name, candidate, cutoff] if place == 0 else ["", candidate, ""]
             table.append([*first, *numbers])
     if len(table) > 1:
@@ -103,7 +127,7 @@ def _means(report: Report) -> Iterator[str]:
     for metric in METRICS:
         found = [report.means[name].get(metric.key) for name in report.candidates]
         if any(found):
-            numbers = [_interval(mean, metric) for mean in found]
+            numbers = [interval(mean, metric) for mean in found]
             table.append([metric.title, metric.better, *numbers])
     if report.fd_openl3:
         distances = [report.fd_openl3.get(name) for name in report.candidates]
@@ -112,16 +136,18 @@ def _means(report: Report) -> Iterator[str]:
     yield from aligned(table, left=2)
 
 
-def _interval(mean: Mean | None, metric: Metric) -> str:
+def interval(mean: Mean | None, metric: Metric) -> str:
+    """A mean with its interval, where it has one."""
     if mean is None:
         return _NONE
-    text = _number(mean.mean, metric)
+    text = number(mean.mean, metric)
     if mean.low is None:
         return text
-    return f"{text} [{_number(mean.low, metric)}, {_number(mean.high, metric)}]"
+    return f"{text} [{number(mean.low, metric)}, {number(mean.high, metric)}]"
 
 
-def _number(value: float | None, metric: Metric) -> str:
+def number(value: float | None, metric: Metric) -> str:
+    """A value with the digits of its metric."""
     return _NONE if value is None else f"{value:.{metric.digits}f}"
 
 

@@ -57,12 +57,16 @@ class Case:
         reference: the original.
         candidates: by what they are: ``estimate``, ``input``, ...
         cutoff: Hz, where the low-res input ends; None: found from the candidate ``input``.
+        sources: facts of files that the sounds were made of, by what they are.
+        notes: on how the sounds were made.
     """
 
     name: str
     reference: Sound
     candidates: Mapping[str, Sound] = field(default_factory=dict)
     cutoff: float | None = None
+    sources: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_sound(path: Path) -> Sound:

@@ -40,11 +40,11 @@ class Visqol:
 
 def open_visqol() -> Visqol | str:
     """ViSQOL, or why there is none."""
-    package = optional("visqol", "visqol-python")
+    package = optional("visqol", "'jatsr[visqol]'")
     if isinstance(package, str):
         return package
     if not hasattr(package, "VisqolApi"):
-        return "another package of this name is installed: pip install visqol-python"
+        return "another package of this name is installed: pip install 'jatsr[visqol]'"
     api = package.VisqolApi()
     api.create(mode="audio")
     return Visqol(api)

@@ -158,6 +158,30 @@ def read_card(folder: Path) -> tuple[Card, str]:
         ) from error
 
 
+def find_model(name: str, runs: Path = Path("runs")) -> Path:
+    """The model folder that a user means.
+
+    Args:
+        name: the folder itself, that of a training, whose best checkpoint it then is, or the name
+            of a training in ``runs``.
+        runs: where ``jatsr train`` puts trainings.
+
+    Raises:
+        ModelError: there is none.
+    """
+    best = Path("checkpoints") / "best"
+    places = [Path(name), Path(name) / best, runs / name / best]
+    for folder in places:
+        if (folder / CARD).is_file():
+            return folder
+    raise ModelError(
+        f"--model {name}: expected a folder with {CARD}, found none, nor {places[1]}, nor "
+        f"{places[2]}",
+        hint="name a checkpoint of jatsr train, its training, or a folder written by jatsr "
+        "import-checkpoint",
+    )
+
+
 def load_network(folder: Path) -> tuple[DiT, Card]:
     """The network of a folder, on the CPU, in evaluation mode.
 

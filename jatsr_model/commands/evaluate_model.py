@@ -17,6 +17,7 @@ from jatsr_model.metrics.settings import Settings
 from jatsr_model.metrics.subjects import FLOAT_WAV
 from jatsr_model.metrics.trial_report import TrialReport
 from jatsr_model.metrics.trials import Trials
+from jatsr_model.model_folder import find_model
 from jatsr_model.training.environment import Place, device_of
 from jatsr_model.upsampling import settings as upsampling
 from jatsr_model.upsampling.model import Model, load_model
@@ -81,7 +82,7 @@ def _subject(options: Mapping[str, Any], measured: Settings) -> _Subject:
         return _Subject(None, Renderer(None, settings, FLOAT_WAV), {"model": upsampling.IDENTITY})
     device = device_of(options["device"], Place())
     on_gpu = device.type == "cuda"
-    model = load_model(Path(options["model"]), device, options["codec_weights"])
+    model = load_model(find_model(options["model"]), device, options["codec_weights"])
     if options["target_rolloff"] is not None:
         if not model.has_rolloff:
             raise ConfigError(

@@ -28,8 +28,9 @@ _PAIRS: Options = (
     ("--allow-missing", {"is_flag": True, "help": "Files without a partner are no failure."}),
 )
 _MODEL: Options = (
-    ("--model", {"metavar": "PATH|identity",
-                 "help": "Checkpoint of jatsr train; identity only resamples."}),
+    ("--model", {"metavar": "PATH|NAME|identity",
+                 "help": "Checkpoint of jatsr train, or the name of a training in runs; identity "
+                 "only resamples."}),
     ("--data", {"type": _PATH, "help": "Music with its upper band: a file or a folder."}),
     ("--rates", {"default": RATES, "show_default": True, "metavar": "HZ,HZ,...",
                  "help": "Of the low-res versions."}),

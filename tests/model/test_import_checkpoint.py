@@ -24,6 +24,7 @@ from jatsr_model.model_folder import (
     WEIGHTS,
     Card,
     ModelError,
+    find_model,
     load_network,
     save_network,
 )
@@ -291,6 +292,16 @@ def test_whatever_is_wrong_with_a_file_is_said_by_name(tmp_path: Path) -> None:
             refused.append(error)
     assert len(refused) > 20
     assert all(error.hint for error in refused)
+
+
+def test_a_model_has_a_folder_a_training_or_the_name_of_one(tmp_path: Path) -> None:
+    best = tmp_path / "runs" / "big" / "checkpoints" / "best"
+    best.parent.mkdir(parents=True)
+    save_network(best, DiT(TINY), Card(model="", config=TINY, prediction="x"))
+    for name in (str(best), str(tmp_path / "runs" / "big"), "big"):
+        assert find_model(name, tmp_path / "runs") == best
+    with pytest.raises(ModelError, match=r"--model small: .*model\.json"):
+        find_model("small", tmp_path / "runs")
 
 
 def test_a_folder_that_was_damaged_is_noticed(tmp_path: Path) -> None:

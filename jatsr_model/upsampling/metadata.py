@@ -25,6 +25,7 @@ import soundfile as sf
 from jatsr_model.audio.tag_errors import PARSER_ERRORS
 from jatsr_model.upsampling import tag_names
 
+UPSAMPLED = "UPSAMPLED"  # name of the tag that says what was generated
 Container = Literal["wav", "flac", "ogg", "opus"]
 _LARGEST_PICTURE = (1 << 24) - (1 << 12)  # bytes; a FLAC block holds no more
 

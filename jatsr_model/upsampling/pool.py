@@ -29,7 +29,7 @@ class Request:
 
     Attributes:
         low: normalised low-res latents ``[U, D, T]`` on the device: of the U different channels.
-        noise: float32 ``[D, T]``, the same for all channels, which keeps the stereo image.
+        noise: float32 ``[U, D, T]``, as much alike as the channels are.
         rolloff: of the input and of the target, as shares of the Nyquist frequency.
         rows: sampled channels so far, ``[D, T]`` each; None where one is still to come.
     """
@@ -121,7 +121,7 @@ class Pool:
         """``[B, D, window]`` of as many slots."""
         model, settings, device = self._model, self._settings, self._model.device
         low = torch.stack([self._padded(slot.request.low[slot.row]) for slot in slots])
-        noise = torch.stack([self._padded(slot.request.noise) for slot in slots]).to(device)
+        drawn = [self._padded(slot.request.noise[slot.row]) for slot in slots]
         frames = [slot.request.low.shape[-1] for slot in slots]
         short = any(count < self._window for count in frames)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
@@ -129,7 +129,7 @@ class Pool:
                 model.network,
                 model.card.prediction,
                 self._conditions(slots, low),
-                noise,
+                torch.stack(drawn).to(device),
                 steps=self._times,
                 solver=settings.solver,
                 guidance=settings.guided,

@@ -14,7 +14,7 @@ from jatsr_model.upsampling.splice import Crossover
 from jatsr_model.upsampling.track import Extended, PassedThrough
 from shards.files import sha256_file
 
-Status = Literal["ok", "passed-through", "skipped", "failed"]
+Status = Literal["ok", "passed-through", "kept", "skipped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class Result:
     """What became of a file.
 
     Attributes:
-        status: ``ok`` (its upper band was generated), ``passed-through``, ``skipped``, ``failed``.
+        status: ``ok`` (its upper band was generated), ``passed-through``, ``kept`` (its output was
+            there already), ``skipped``, ``failed``.
         reason: why, if not ``ok``.
         hint: what can be done about it.
         facts: of input and output; JSON-ready.

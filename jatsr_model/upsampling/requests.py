@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,16 @@ from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.pool import Request
 from jatsr_model.upsampling.rolling import Rolling
 from jatsr_model.upsampling.settings import Settings
+from jatsr_model.upsampling.stereo import (
+    REACH,
+    SPAN,
+    STEP,
+    Kinds,
+    correlation,
+    kinds_of,
+    mixed,
+    mixing,
+)
 from jatsr_model.upsampling.windows import Layout, Window
 from shards.envelope import FFT_SIZE, HOP, rolloff
 
@@ -30,13 +39,13 @@ class Pending:
     Attributes:
         window: where it is.
         request: of its different channels; none where all is silent.
-        channels: for every channel of the signal, which of them it is.
+        kinds: which of them each channel of the signal is.
         is_last: of the signal.
     """
 
     window: Window
     request: Request
-    channels: tuple[int, ...]
+    kinds: Kinds
     is_last: bool
 
 
@@ -50,16 +59,17 @@ class Requests:
         key: of the noise.
         channels: C.
         samples: of the whole signal at the codec's rate, at least 1.
+        cutoff: Hz, up to where the signal has its own band.
     """
 
     def __init__(
         self, model: Model, settings: Settings, layout: Layout, key: str, *,
-        channels: int, samples: int,
+        channels: int, samples: int, cutoff: float,
     ) -> None:  # fmt: skip
         codec = model.codec
         self._model, self._settings, self._key = model, settings, key
         self._windower = Windower(codec, channels)
-        self._core = codec.window_frames - 2 * codec.encode_context
+        self._channels, self._samples, self._cutoff = channels, samples, cutoff
         self._frames = frames_of(samples, codec.hop)
         self._windows = layout.windows(self._frames)
         self._next: Window | None = next(self._windows, None)
@@ -72,6 +82,7 @@ class Requests:
         for piece in self._windower.push(block):
             self._stored.append(self._model.codec.encode_windows(piece))
             yield from self._ready()
+        yield from self._ready()
 
     def flush(self) -> Iterator[Pending]:
         """The windows that are left, after the last sample."""
@@ -80,28 +91,43 @@ class Requests:
             yield from self._ready()
 
     def _ready(self) -> Iterator[Pending]:
-        while self._next is not None and self._next.stop <= self._stored.stop:
+        while self._next is not None and self._is_known(self._next):
             window, self._next = self._next, next(self._windows, None)
             yield self._pending(window)
             if self._next is not None:
                 self._stored.drop(self._next.start)
-                self._wave.drop(self._next.start * self._model.codec.hop - FFT_SIZE // 2)
+                self._wave.drop(_steps(self._next)[0] * STEP - REACH)
+
+    def _is_known(self, window: Window) -> bool:
+        heard = min(_steps(window)[-1] * STEP + STEP + REACH, self._samples)
+        return window.stop <= self._stored.stop and heard <= self._wave.stop
 
     def _pending(self, window: Window) -> Pending:
         stored = self._stored.get(window.start, window.stop)
         half = FFT_SIZE // 2
         wave = self._wave.get(window.start * HOP - half, (window.stop - 1) * HOP + half)
-        first, which = _different(stored) if wave.any() else ([], [0] * len(stored))
+        kinds = kinds_of(stored, wave)
+        first = kinds.first if wave.any() else []
         request = Request(
             low=self._model.low(stored[first]),
-            noise=self._noise(window) if first else torch.zeros(0),
-            rolloff=self._rolloffs(wave),
+            noise=torch.from_numpy(self._noise(window)[first] if first else np.zeros(0)),
+            rolloff=self._rolloffs(wave * kinds.signs),
         )
-        return Pending(window, request, tuple(which), is_last=window.stop == self._frames)
+        return Pending(window, request, kinds, is_last=window.stop == self._frames)
 
-    def _noise(self, window: Window) -> Any:
-        width = self._model.network.config.latent_dim
-        return noise_field(self._settings.seed, self._key, window.start, window.frames, width)
+    def _noise(self, window: Window) -> NDArray[np.float32]:
+        """Of all channels, ``[C, D, T]``."""
+        width, shape = self._model.network.config.latent_dim, (self._channels, -1, window.frames)
+        seed, rows = self._settings.seed, self._channels * width
+        noise = noise_field(seed, self._key, window.start, window.frames, rows).numpy()
+        noise = noise.reshape(shape)
+        if self._channels == 1:
+            return noise
+        rate, steps = self._model.codec.sample_rate, _steps(window)
+        spans = (self._wave.get(k * STEP - REACH, k * STEP - REACH + SPAN) for k in steps)
+        weights = mixing(np.stack([correlation(span, self._cutoff, rate) for span in spans]))
+        of_frame = np.arange(window.start, window.stop) * HOP // STEP - steps[0]
+        return mixed(noise, weights[of_frame])
 
     def _rolloffs(self, wave: Block) -> tuple[float, float]:
         """Of the window as it is, and of what is asked for."""
@@ -128,14 +154,6 @@ def window_rolloff(wave: Block) -> float:
     return rolloff(np.abs(scipy.fft.rfft(frames * shape, axis=-1)).sum(axis=0, dtype=np.float64))
 
 
-def _different(stored: NDArray[Any]) -> tuple[list[int], list[int]]:
-    """The first channel of each kind, and of which kind each channel is."""
-    first: list[int] = []
-    which = []
-    for channel, frames in enumerate(stored):
-        same = (k for k, other in enumerate(first) if np.array_equal(stored[other], frames))
-        kind = next(same, len(first))
-        if kind == len(first):
-            first.append(channel)
-        which.append(kind)
-    return first, which
+def _steps(window: Window) -> range:
+    """Stretches of ``STEP`` samples that a window has a part in."""
+    return range(window.start * HOP // STEP, -(-window.stop * HOP // STEP))

@@ -11,7 +11,10 @@ dark line, where the signals are unlike, and such of equal power a bright one wh
 How alike they are (their correlation in the third of an octave below the cutoff) is measured, and
 so is how loud the generated signal is there compared with the own one: the factor r makes up for
 it, so that there is no step at the cutoff, and nothing is generated where the own signal is silent.
-Both are the same for all channels, which keeps the stereo image.
+Both are measured over all channels (r is the mean, in dB, of what would suit each of them, by their
+power) and are the same for them, which keeps the stereo image. Only a channel that would get far
+more than its own band has, such as an almost silent one beside music, gets less: r is at most
+twice what would suit that channel.
 """
 
 from __future__ import annotations
@@ -27,9 +30,10 @@ from jatsr_model.upsampling.bandwidth import Bandwidth
 
 _BATCH = 32  # frames of one transform, always the same ones, so that cutting does not matter
 _SMOOTH = 24  # frames before and after that likeness and level are averaged over, a quarter second
-_WIDTH = 2 ** (1 / 6)  # of the crossover
+_WIDTH = 2 ** (1 / 24)  # of the crossover: a quarter tone
 _JUDGED = 2 ** (1 / 3)  # of the band below it where the signals are compared, with the crossover
 _LOUDER = 2.0  # the generated signal is amplified at most so much
+_LEEWAY = 2.0  # and in no channel by more than so often what would suit that channel
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Splicer:
         self._own = Fifo()
         self._own.push(lead[:channels])
         self._pending: NDArray[np.complex64] | None = None
-        self._moments = np.zeros((3, 2 * _BATCH))  # of the batch before the pending one, and of it
+        # Of the batch before the pending one, and of it.
+        self._moments = np.zeros((3, channels, 2 * _BATCH))
         self._tail = np.zeros((channels, self._size - self._hop), np.float32)
         self._early = self._size - self._hop  # samples to come that precede the signal
         self._waiting = 0  # samples pushed and not returned
@@ -119,36 +124,32 @@ class Splicer:
 
     def _next(self, spectra: NDArray[np.complex64]) -> Block:
         """Finish the batch before this one, now that it is known what follows."""
-        moments = np.concatenate([self._moments, self._measure(spectra)], axis=1)
-        self._moments = moments[:, _BATCH:]
+        moments = np.concatenate([self._moments, self._measure(spectra)], axis=-1)
+        self._moments = moments[..., _BATCH:]
         pending, self._pending = self._pending, spectra
         if pending is None:
             return np.zeros((self._channels, 0), np.float32)
-        around = moments[:, _BATCH - _SMOOTH : 2 * _BATCH + _SMOOTH]
-        averages = sliding_window_view(around, 2 * _SMOOTH + 1, axis=1) @ self._averaging
+        around = moments[..., _BATCH - _SMOOTH : 2 * _BATCH + _SMOOTH]
+        averages = sliding_window_view(around, 2 * _SMOOTH + 1, axis=-1) @ self._averaging
         return self._joined(self._overlapped(self._difference(pending, averages)))
 
     def _measure(self, spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
-        """Power of the own signal, of the generated one, and their product; ``[3, frames]``."""
+        """Power of the own signal, of the generated one, their product; ``[3, C, frames]``."""
         own, generated = np.split(spectra[:, :, self._judged].astype(np.complex128), 2)
         pairs = ((own, own), (generated, generated), (own, generated))
-        return np.stack([(x.real * y.real + x.imag * y.imag).sum(axis=(0, 2)) for x, y in pairs])
+        return np.stack([(x.real * y.real + x.imag * y.imag).sum(axis=-1) for x, y in pairs])
 
     def _difference(
         self, spectra: NDArray[np.complex64], averages: NDArray[np.float64]
     ) -> NDArray[np.complex64]:
         own, generated = np.split(spectra, 2)
-        power, generated_power, product = averages
-        both = np.sqrt(power * generated_power)
-        likeness = np.divide(product, both, out=np.ones_like(both), where=both > 0).clip(0, 1)
-        square = np.divide(
-            power, generated_power, out=np.full_like(power, _LOUDER**2), where=generated_power > 0
-        )
-        level = np.minimum(np.sqrt(square), _LOUDER) * (power > 0)
+        power, generated_power, product = averages.sum(axis=1)
+        likeness = _ratio(product, np.sqrt(power * generated_power), 1.0).clip(0, 1)
+        level = _levels(averages[0], averages[1])[..., np.newaxis]
         x = self._share
         # Of two signals of equal power the sum (1 - x) O + x G has this power.
         kept = 1 / np.sqrt(1 - 2 * x * (1 - x) * (1 - likeness[:, np.newaxis]))
-        a, b = kept * (1 - x), kept * x * level[:, np.newaxis]
+        a, b = kept * (1 - x), kept * x * level
         difference: NDArray[np.complex64] = b.astype(np.float32) * (generated - own)
         difference += (a + b - 1).astype(np.float32) * own
         return difference
@@ -171,3 +172,22 @@ class Splicer:
         early = min(self._early, spliced.shape[1])
         self._early -= early
         return spliced[:, early:]
+
+
+def _levels(own: NDArray[np.float64], generated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Factors of the generated signal, from the powers ``[C, frames]`` of both."""
+    suiting = _ratio(own, generated, np.inf)
+    share = _ratio(own, own.sum(axis=0, keepdims=True), 0.0)
+    known = np.log(np.minimum(suiting, _LOUDER**2), out=np.zeros_like(own), where=own > 0)
+    level = np.exp(np.einsum("cf,cf->f", share, known) / 2)
+    levels: NDArray[np.float64] = np.minimum(level, _LEEWAY * np.sqrt(suiting))
+    return levels * (own > 0)
+
+
+def _ratio(
+    dividend: NDArray[np.float64], divisor: NDArray[np.float64], otherwise: float
+) -> NDArray[np.float64]:
+    """The ratio, where the divisor is not 0."""
+    filled = np.full_like(dividend, otherwise)
+    np.divide(dividend, divisor, out=filled, where=divisor > 0)
+    return filled

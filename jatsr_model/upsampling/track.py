@@ -74,8 +74,9 @@ class Extended:
         self._model, self._gain = model, gain_for(sound, model.target_lufs)
         self._left = output_length(facts.samples, sound.rate, codec.sample_rate)
         self._requests = Requests(
-            model, settings, layout, sound.key, channels=channels, samples=self._left
-        )
+            model, settings, layout, sound.key,
+            channels=channels, samples=self._left, cutoff=over.low,
+        )  # fmt: skip
         self._pending: deque[Pending] = deque()
         self._joiner = Joiner(layout.span, codec.hop)
         self._to_codec = Resampler(sound.rate, codec.sample_rate, channels)
@@ -124,14 +125,14 @@ class Extended:
 
     def _sound(self, pending: Pending) -> Block:
         """What is heard of a window, ``(C, n)``."""
-        window, codec = pending.window, self._model.codec
+        window, kinds, codec = pending.window, pending.kinds, self._model.codec
         if not pending.request.rows:
             frames = window.last - window.first
-            return np.zeros((len(pending.channels), frames * codec.hop), np.float32)
+            return np.zeros((len(kinds.which), frames * codec.hop), np.float32)
         first = max(window.first - codec.decode_context, window.start)
         last = min(window.last + codec.decode_context, window.stop)
         data = pending.request.data[..., first - window.start : last - window.start]
-        wave = self._model.decode(data)[list(pending.channels)]
+        wave = self._model.decode(data)[kinds.which] * kinds.signs
         skip = (window.first - first) * codec.hop
         heard: Block = wave[:, skip : skip + (window.last - window.first) * codec.hop]
         return heard

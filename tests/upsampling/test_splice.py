@@ -86,6 +86,35 @@ def test_no_step_and_no_line_at_the_cutoff(tmp_path, alike, level):
     assert np.abs(smooth).max() < 1.5  # no line; noise alone makes 1
 
 
+def _power(signal, size=16384):
+    frames = np.lib.stride_tricks.sliding_window_view(signal[0], size)[:: size // 2]
+    return np.square(np.abs(np.fft.rfft(frames * np.hanning(size)))).mean(axis=0)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("edge", [2000, 8000, 16000])
+def test_the_crossover_is_narrow_and_leaves_no_line(edge, alike):
+    """Power in 1/24 of an octave around the crossover, and what becomes of the own band."""
+    crossover = crossover_of(Bandwidth(float(edge), float(edge), 80.0, RATE), RATE)
+    assert crossover is not None
+    whole, other = tilted(12, 4.5), tilted(12, 4.5, seed=1)
+    spectrum = np.fft.rfft(whole)
+    spectrum[:, np.fft.rfftfreq(whole.shape[1], 1 / RATE) > edge] = 0
+    own = np.fft.irfft(spectrum, whole.shape[1]).astype(np.float32)
+    generated = (alike * whole + np.sqrt(1 - alike**2) * other).astype(np.float32)
+    found = splice(own, generated, crossover=crossover)
+    hertz = np.arange(8193) * RATE / 16384
+
+    def change(middle):
+        band = (hertz >= middle * 2 ** (-1 / 48)) & (hertz < middle * 2 ** (1 / 48))
+        return 10 * np.log10(_power(found)[band].sum() / _power(whole)[band].sum())
+
+    assert max(abs(change(edge * 2**octaves)) for octaves in np.linspace(-1 / 8, 1 / 12, 9)) < 1
+    kept = (hertz > 50) & (hertz < 0.94 * crossover.low)
+    error = _power(found - own)[kept].sum() / _power(own)[kept].sum()
+    assert 10 * np.log10(error) < -80
+
+
 def test_linear_weights_would_leave_a_dark_line(tmp_path):
     """The test above can fail: what it demands is not given by a plain cross-fade."""
     own = degraded(WIDE, "sinc:8000", tmp_path)
@@ -120,6 +149,57 @@ def test_the_stereo_image_is_kept(tmp_path):
     np.testing.assert_allclose(swapped[::-1], splice(WIDE, OTHER), atol=1e-6)
 
 
+@pytest.mark.parametrize("quiet_db", [-40, -60, -80])
+@pytest.mark.parametrize("generated_db", [0, -20])
+def test_a_quiet_channel_beside_music_gets_no_more_than_suits_it(quiet_db, generated_db):
+    """However loud a network makes it: it hears channels at other levels than it learned from."""
+    low, quiet, made = 6000, 10 ** (quiet_db / 20), 10 ** (generated_db / 20)
+    own = WIDE * np.float32([[1], [quiet]])
+    generated = OTHER * np.float32([[1], [made]])
+    loud, faint = splice(own, generated)
+    for found, level in ((loud, 1.0), (faint, quiet)):
+        over = decibels(band(found, low, 20000)) - decibels(level * band(OTHER[0], low, 20000))
+        assert -1 < over < 7
+    # The loud one is what it would be by itself.
+    alone = splice(own[:1], generated[:1])[0]
+    assert decibels(band(loud - alone, low, 20000)) < decibels(band(alone, low, 20000)) - 6
+
+
+@pytest.mark.parametrize("silent", [0, 1, 2])
+def test_a_channel_of_zeros_gets_nothing(silent):
+    own = np.insert(WIDE, silent, 0, axis=0)
+    generated = np.insert(OTHER, silent, OTHER[0], axis=0)
+    spliced = splice(own, generated)
+    assert not spliced[silent].any()
+    assert decibels(band(np.delete(spliced, silent, axis=0), 6000, 20000)) > -60
+
+
+@given(
+    st.lists(st.sampled_from([1.0, 0.3, 1e-3, 0.0]), min_size=2, max_size=4),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_channels_does_not_matter(levels, random):
+    order = random.sample(range(len(levels)), len(levels))
+    scale = np.array(levels, np.float32)[:, np.newaxis]
+    own = scale * tilted(1.5, 4.5, channels=len(levels))
+    generated = tilted(1.5, 4.5, channels=len(levels), seed=1)
+    spliced = splice(own, generated)
+    np.testing.assert_allclose(splice(own[order], generated[order]), spliced[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("right", [0.7, 1.0, 1.3])
+def test_one_factor_for_channels_whose_levels_are_ordinary(right):
+    """A network makes one side somewhat louder than the other one: its image, not ours."""
+    pan = np.float32([[1.0], [right]])
+    left, other = band(splice(WIDE, pan * OTHER), 6000, 18000)
+    factors = [
+        np.vdot(x, y) / np.vdot(y, y)
+        for x, y in zip((left, other), band(pan * OTHER, 6000, 18000), strict=True)
+    ]
+    assert abs(factors[1] / factors[0] - 1) < 1e-3
+
+
 def test_a_crossover_above_everything_changes_nothing():
     np.testing.assert_array_equal(
         splice(WIDE, OTHER, crossover=Crossover(30_000.0, 32_000.0)), WIDE
@@ -135,10 +215,10 @@ def test_the_crossover_lies_below_the_edge():
     edge = Bandwidth(3840.0, 3780.0, 80.0, RATE)
     crossover = crossover_of(edge, RATE)
     assert crossover is not None
-    assert 3000 < crossover.low < crossover.high <= edge.solid_hertz
+    assert crossover.high == edge.solid_hertz
+    assert 0.97 * crossover.high < crossover.low < crossover.high
     assert crossover_of(Bandwidth(21000.0, 20900.0, 80.0, RATE), RATE) is None
     assert crossover_of(Bandwidth(RATE / 2, RATE / 2, 0.0, RATE, silent=True), 2 * RATE) is None
     # Full for its own rate, but the output can hold more.
-    assert crossover_of(Bandwidth(4000.0, 4000.0, 0.0, 8000), RATE) == Crossover(
-        4000 / 2 ** (1 / 6), 4000.0
-    )
+    crossover = crossover_of(Bandwidth(4000.0, 4000.0, 0.0, 8000), RATE)
+    assert crossover == Crossover(4000 / 2 ** (1 / 24), 4000.0)

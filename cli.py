@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "info": ("pipeline.commands.info", "Say what is in a dataset and how it was made."),
         "preview": ("jatsr_model.commands.preview", "Show what a trainer will see."),
         "train": ("jatsr_model.commands.train", "Train a network on a dataset."),
-        "upsample": ("jatsr_model.commands.upsample", "Give music its upper band back."),
+        "upsample": ("pipeline.commands.upsample", "Give music its upper band back."),
         "inspect": ("jatsr_model.commands.inspect", "Say what is in sound files, up to where."),
         "evaluate": ("jatsr_model.commands.evaluate", "Compare estimates with references."),
         "codec": ("jatsr_model.commands.codec", "Obtain codec weights; measure a codec."),

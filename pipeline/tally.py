@@ -6,8 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from pipeline.records import TrackResult
 from shards.errors import EnvironmentFailure, JatsrError
 
 BREAKER = 20  # failures in a row
@@ -31,21 +31,45 @@ class TooManyFailed(JatsrError):
     """More tracks failed than the user allows; nothing is published."""
 
 
+class Ended(Protocol):
+    """How a track ended."""
+
+    @property
+    def key(self) -> str:
+        """Which."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """``failed`` or another one."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it failed."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """What can be done about it."""
+        ...
+
+
 class Breaker:
-    """Stops a build when too many tracks fail in a row: then the environment is broken.
+    """Stops a run when too many tracks fail in a row: then the environment is broken.
 
     Args:
         limit: failures in a row.
-        known: tracks that failed in an earlier run; they do not count, so that running again
-            always gets further.
+        known: keys of tracks that failed in an earlier run; they do not count, so that running
+            again always gets further.
     """
 
     def __init__(self, limit: int, known: Container[str]) -> None:
         self._limit = limit
         self._known = known
-        self._row: list[TrackResult] = []
+        self._row: list[Ended] = []
 
-    def see(self, result: TrackResult) -> None:
+    def see(self, result: Ended) -> None:
         """Count a result.
 
         Raises:
@@ -53,7 +77,7 @@ class Breaker:
         """
         if result.status != "failed":
             self._row = []
-        elif result.track not in self._known:
+        elif result.key not in self._known:
             self._row.append(result)
         if len(self._row) < self._limit:
             return

@@ -29,20 +29,29 @@ LEASE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def hold_lease(store: RemoteStore, name: str, seconds: float | None = None) -> Iterator[None]:
+def hold_lease(
+    store: RemoteStore,
+    name: str,
+    seconds: float | None = None,
+    *,
+    doing: str = "building in",
+    option: str = "DEST",
+) -> Iterator[None]:
     """Be the only writer in a store while the ``with`` lasts.
 
     Args:
         store: what is guarded.
         name: of the lease's object.
         seconds: without a change after which a lease is dead; None for ``LEASE_SECONDS``.
+        doing: what its holder does there, for messages.
+        option: that names the store, for messages.
 
     Raises:
         ConfigError: another process holds the lease.
         EnvironmentFailure: at the end, and if nothing else went wrong: the lease was lost.
     """
     lease = _Lease(store, name, LEASE_SECONDS if seconds is None else seconds)
-    lease.acquire()
+    lease.acquire(doing, option)
     stop = threading.Event()
     thread = threading.Thread(target=lease.keep, args=(stop,), daemon=True)
     thread.start()
@@ -55,7 +64,7 @@ def hold_lease(store: RemoteStore, name: str, seconds: float | None = None) -> I
     if lease.lost:
         raise EnvironmentFailure(
             f"{store.join(name)}: another process took over while this one was out of reach",
-            hint="let only one process build here; run the same command again to check the result",
+            hint="let only one process write here; run the same command again to check the result",
         )
 
 
@@ -67,14 +76,14 @@ class _Lease:
         self._store, self._name, self._seconds = store, name, seconds
         self._id, self._count = uuid.uuid4().hex, 0
 
-    def acquire(self) -> None:
+    def acquire(self, doing: str, option: str) -> None:
         """Get it, or raise that somebody else has it."""
         while True:
             found = self._read()
             if found is None:
                 self._store.create(self._name, self._record())
             elif _parsed(found).get("id") != self._id:
-                self._expect_dead(found)
+                self._expect_dead(found, doing, option)
                 if self._read() != found:
                     continue
                 self._store.write(self._name, self._record())
@@ -98,7 +107,7 @@ class _Lease:
             if not self.lost:
                 self._store.remove([self._name])
 
-    def _expect_dead(self, found: bytes) -> None:
+    def _expect_dead(self, found: bytes, doing: str, option: str) -> None:
         """Return when nobody holds it any more.
 
         Raises:
@@ -116,8 +125,8 @@ class _Lease:
             if now != found:
                 raise ConfigError(
                     f"another process ({holder.get('host', 'unknown host')}, pid "
-                    f"{holder.get('pid', 'unknown')}) is building in {self._store.url}",
-                    hint="wait for it or choose another DEST",
+                    f"{holder.get('pid', 'unknown')}) is {doing} {self._store.url}",
+                    hint=f"wait for it or choose another {option}",
                 )
 
     def _read(self) -> bytes | None:

@@ -153,9 +153,11 @@ class LocalStore(Store):
         path = self.path / name
         return sha256_tree(path) if path.is_dir() else sha256_file(path)
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(
+        self, name: str, *, doing: str = "building in", option: str = "DEST"
+    ) -> AbstractContextManager[None]:
         """See ``Store``; the kernel drops the lock when the process dies."""
-        return file_lock(self.path / name, self.path)
+        return file_lock(self.path / name, self.path, doing=doing, name=option)
 
 
 def _stat(path: Path) -> FileStat:

@@ -97,8 +97,10 @@ class RemoteStore(RemoteReader):
         """See ``Store``."""
         self.remove([name, *self.files(name)] if name else self.files())
 
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(
+        self, name: str, *, doing: str = "building in", option: str = "DEST"
+    ) -> AbstractContextManager[None]:
         """See ``Store``; a lease, see ``shards.lease``."""
         from shards.lease import hold_lease
 
-        return hold_lease(self, name)
+        return hold_lease(self, name, doing=doing, option=option)

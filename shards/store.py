@@ -111,8 +111,15 @@ class Store(ABC):
         """Hexadecimal sha256 of a file, or of a folder as ``sha256_tree`` has it."""
 
     @abstractmethod
-    def lock(self, name: str) -> AbstractContextManager[None]:
+    def lock(
+        self, name: str, *, doing: str = "building in", option: str = "DEST"
+    ) -> AbstractContextManager[None]:
         """Be the only writer inside the ``with``; the lock is a file of that name.
+
+        Args:
+            name: of the lock.
+            doing: what its holder does here, for messages.
+            option: that names this place, for messages.
 
         Raises:
             ConfigError: another process holds it.

@@ -102,3 +102,15 @@ class BigSession:
                 yield Big(task.key, bytes(self.size))
 
         return run
+
+
+@dataclass(frozen=True)
+class GpuSession:
+    """Says which GPUs its process may use, in the place of a node."""
+
+    def open(self, report: Callable[[Progress], None]) -> Run:
+        def run(tasks: Iterator[EchoTask]) -> Iterator[Placed]:
+            for task in tasks:
+                yield Placed(task.key, os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"])
+
+        return run

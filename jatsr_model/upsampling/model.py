@@ -20,6 +20,7 @@ from jatsr_model.codecs.of_dataset import codec_of
 from jatsr_model.dit import DiT
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.model_folder import Card, ModelError, load_network, read_card
+from jatsr_model.training.environment import Place, device_of
 from shards.errors import FormatError
 from shards.manifest import Manifest
 
@@ -98,6 +99,18 @@ class Model:
         """Sound of normalised latents: ``[C, D, T]`` -> ``[C, T * hop]`` on the CPU."""
         wave: NDArray[np.float32] = self.decoder(data).cpu().numpy()
         return wave
+
+
+def device_for(wanted: str) -> torch.device:
+    """Where a model runs.
+
+    Args:
+        wanted: ``cpu``, ``cuda``, ``cuda:1``; empty for the best there is.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    return device_of(wanted, Place())
 
 
 def model_digest(folder: Path) -> str:

@@ -25,16 +25,20 @@ class _Worker:
 
     Args:
         session: what it runs.
+        number: not that of any other worker that lives.
+        gpu: the only one that it sees; empty for all.
         suspect: whether it gets one suspect and nothing else.
     """
 
-    def __init__(self, session: Session, *, suspect: bool = False) -> None:
-        self.suspect = suspect
+    def __init__(
+        self, session: Session, number: int = 0, gpu: str = "", *, suspect: bool = False
+    ) -> None:
+        self.suspect, self.number = suspect, number
         self.pulls = 0
         self.heard = time.monotonic()
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=worker.main, args=(theirs,), daemon=True)
+        self.process = context.Process(target=worker.main, args=(theirs, gpu), daemon=True)
         with without_interrupts():
             self.process.start()
         theirs.close()
@@ -75,11 +79,14 @@ class LocalEngine:
 
     Args:
         workers: processes at a time.
+        gpus: as ``CUDA_VISIBLE_DEVICES`` names them; each worker gets one.
         stall_seconds: a worker that says nothing for so long is taken for dead.
     """
 
-    def __init__(self, workers: int, stall_seconds: float = 1800.0) -> None:
-        self._limit = workers
+    def __init__(
+        self, workers: int, stall_seconds: float = 1800.0, gpus: Sequence[str] = ()
+    ) -> None:
+        self._limit, self._gpus = workers, gpus
         self._stall = stall_seconds
 
     def run(self, session: Session, tasks: Sequence[Any]) -> Iterator[Any]:
@@ -119,12 +126,12 @@ class LocalEngine:
         """Start as many workers as there is work that nobody is about to take."""
         while len(workers) < self._limit:
             hungry = sum(not w.pulls for w in workers)
-            if dispatch.queued > hungry:
-                workers.append(_Worker(session))
-            elif dispatch.suspects and not dispatch.queued and not workers:
-                workers.append(_Worker(session, suspect=True))
-            else:
+            alone = bool(dispatch.suspects) and not dispatch.queued and not workers
+            if dispatch.queued <= hungry and not alone:
                 return
+            number = min(set(range(self._limit)) - {w.number for w in workers})
+            gpu = self._gpus[number % len(self._gpus)] if self._gpus else ""
+            workers.append(_Worker(session, number, gpu, suspect=alone))
 
 
 def _hear(current: _Worker, dispatch: Dispatch) -> tuple[str, Any]:

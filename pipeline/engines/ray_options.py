@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-_GPU_SHARE = 0.25
-
 
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
@@ -15,7 +13,8 @@ class RayOptions:
     Attributes:
         actors: workers; None: as many as the machines hold that are there at the moment.
         cpus_per_actor: what a worker reserves; it computes with one thread in any case.
-        gpus_per_actor: may be a fraction; None: none for the CPU, a quarter for CUDA.
+        gpus_per_actor: may be a fraction; None: none for the CPU, ``gpu_share`` for CUDA.
+        gpu_share: of a GPU, where nothing is said.
         device: where the codec's network runs; auto: CUDA if a machine has a GPU.
         in_flight: tasks that a worker holds and its session has not taken yet. Those that it has
             taken are not bounded, since it pools windows of several tracks.
@@ -27,6 +26,7 @@ class RayOptions:
     actors: int | None = None
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = None
+    gpu_share: float = 0.25
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     in_flight: int = 4
     stall_seconds: float = 1800.0
@@ -38,4 +38,4 @@ class RayOptions:
         """Share of a GPU that a worker reserves."""
         if self.gpus_per_actor is not None:
             return self.gpus_per_actor
-        return _GPU_SHARE if self.device == "cuda" else 0.0
+        return self.gpu_share if self.device == "cuda" else 0.0

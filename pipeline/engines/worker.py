@@ -56,11 +56,18 @@ class Pipe:
             raise _Alone from error
 
 
-def main(connection: Connection) -> None:
-    """Run the session that arrives first; one core, no Ctrl-C, no life after the parent's."""
+def main(connection: Connection, gpu: str = "") -> None:
+    """Run the session that arrives first; one core, no Ctrl-C, no life after the parent's.
+
+    Args:
+        connection: to the supervisor.
+        gpu: the only one to be seen; empty for all.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = "1"
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     pipe = Pipe(connection)
     try:

@@ -2,88 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from upsample_runs import NotNeeded, Watching, ledger, outputs, plan_files, run
 from upsamplings import dull, write
 
-from jatsr_model.upsampling.batch import Batch, Outcome, Plan
-from jatsr_model.upsampling.folder import locked
-from jatsr_model.upsampling.formats import ending_of, names_a_file
-from jatsr_model.upsampling.ledger import LEDGER, Ledger
-from jatsr_model.upsampling.model import Model
-from jatsr_model.upsampling.output_format import output_format
-from jatsr_model.upsampling.render import Renderer
-from jatsr_model.upsampling.rendering import Job
 from jatsr_model.upsampling.settings import Settings
-from jatsr_model.upsampling.sources import Planned, find_files
+from pipeline.engines.base import Progress
+from pipeline.engines.inline import InlineEngine
+from pipeline.upsample.folder import Folder, stem_of
+from pipeline.upsample.formats import ending_of, names_a_file
+from pipeline.upsample.ledger import LEDGER, Ledger
+from pipeline.upsample.names import Planned, name_outputs
+from pipeline.upsample.plan import Plan, Work
+from pipeline.upsample.sources import find_files
 from shards.errors import ConfigError, EnvironmentFailure
-from shards.files import temporary_stem
+from shards.storage import LocalStore, open_store
 
-QUICK = Settings(steps=1)
 NO_AUDIO = b"\x00\x05\x16\x07 of macOS"  # whatever the name says
-
-
-class Watching:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.total = self.done = 0.0
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def start(self, seconds: float) -> None:
-        self.total = seconds
-
-    def advance(self, seconds: float) -> None:
-        self.done += seconds
-
-
-def run(
-    inputs: list[Path],
-    out: Path,
-    model: Model | None = None,
-    *,
-    settings: str = "s",
-    overwrite: bool = False,
-    ui: Watching | None = None,
-    around: Callable[[Renderer], Any] = lambda renderer: renderer,
-) -> Outcome:
-    """A run into a folder of WAV files."""
-    files = find_files([str(path) for path in inputs], out, ".wav")
-    batch = Batch(files, Ledger(out), settings, overwrite=overwrite)
-
-    def renderer() -> Any:
-        return around(Renderer(model, QUICK, output_format(Path("x.wav"))))
-
-    return batch.run(batch.plan(), renderer, ui or Watching())
-
-
-def not_needed(_: Renderer) -> Any:
-    raise AssertionError("there is nothing to do")
-
-
-def ledger(out: Path) -> dict[str, dict[str, Any]]:
-    """Rows by name; each name once."""
-    rows = [json.loads(line) for line in (out / LEDGER).read_text().splitlines()]
-    found = {row["name"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
-
-
-def outputs(out: Path) -> dict[str, bytes]:
-    """Every file but the ledger."""
-    return {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and path.name != LEDGER
-    }
 
 
 @pytest.fixture
@@ -101,10 +43,10 @@ def album(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_mirrored_and_every_file_has_a_row(
-    model: Model, album: Path, tmp_path: Path
+    model_folder: Path, album: Path, tmp_path: Path
 ) -> None:
     ui, out = Watching(), tmp_path / "out"
-    outcome = run([album], out, model, ui=ui)
+    outcome = run([album], out, model_folder, ui=ui)
     assert outputs(out).keys() == {"one.wav", "süd & nord/two three.wav", "süd & nord/full.wav"}
     rows = ledger(out)
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -126,12 +68,12 @@ def test_a_folder_is_mirrored_and_every_file_has_a_row(
     assert outcome.seconds == pytest.approx(1.2, abs=0.01)
 
 
-def test_running_again_does_nothing(model: Model, album: Path, tmp_path: Path) -> None:
+def test_running_again_does_nothing(model_folder: Path, album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (album / "empty.flac").unlink()
-    run([album], out, model)
+    run([album], out, model_folder)
     before, rows = outputs(out), ledger(out)
-    again = run([album], out, model, around=not_needed)
+    again = run([album], out, model_folder, engine=NotNeeded())
     assert (again.kept, outputs(out), ledger(out)) == (3, before, rows)
 
 
@@ -150,7 +92,7 @@ def test_what_changed_is_done_again_and_nothing_else(album: Path, tmp_path: Path
     assert {name for name in before if after[name] != before[name]} == {"one.wav"}
     # by date alone from now on
     (album / "empty.flac").unlink()
-    assert run([album], out, around=not_needed).kept == 4
+    assert run([album], out, engine=NotNeeded()).kept == 4
 
 
 def test_other_settings_do_everything_again(album: Path, tmp_path: Path) -> None:
@@ -199,16 +141,16 @@ def test_an_output_stays_ours_while_its_source_is_damaged(album: Path, tmp_path:
 
 
 def test_a_row_that_was_refused_owns_nothing(tmp_path: Path) -> None:
-    books = Ledger(tmp_path)
+    books = Ledger(open_store(tmp_path))
     for statuses, ours in (
-        (("failed",), False), (("skipped", "failed"), False), (("begun",), True),
-        (("begun", "failed"), False), (("begun", "begun", "failed"), True),
-        (("ok", "failed", "skipped", "begun", "failed"), True),
+        (("failed",), False), (("skipped", "failed"), False), (("ok",), True),
+        (("ok", "failed", "skipped", "failed"), True), (("failed", "passed-through"), True),
     ):  # fmt: skip
         name = " ".join(statuses)
         for status in statuses:
-            books.add({"name": name, "status": status})
-        assert (books.owns(name), Ledger(tmp_path).owns(name)) == (ours, ours), name
+            books.add([{"name": name, "status": status, "input": "in"}])
+        for known in (books, Ledger(open_store(tmp_path))):
+            assert (known.owns(name), known.owner(name)) == (ours, "in" if ours else None), name
 
 
 def test_what_is_no_audio_does_not_take_the_row_of_an_output(tmp_path: Path) -> None:
@@ -239,47 +181,75 @@ def test_a_name_that_is_too_long_fails_alone(tmp_path: Path) -> None:
     assert outputs(out).keys() == {"a.wav", "b.wav"}
 
 
-def test_leftovers_of_long_names_are_swept(tmp_path: Path) -> None:
-    name = "ü" * 125 + "x.wav"
+def test_an_output_in_the_making_has_a_short_name(tmp_path: Path) -> None:
+    name = "ü" * 125 + "x.wav"  # not one letter more
     write(tmp_path / "in/a.wav", dull(0.1, 8000), 8000).rename(tmp_path / "in" / name)
-    left = tmp_path / "out" / f".{temporary_stem(name)}.abcdefgh.tmp"
-    left.parent.mkdir()
-    left.write_bytes(b"part")
     run([tmp_path / "in"], tmp_path / "out")
     assert outputs(tmp_path / "out").keys() == {name}
 
 
 class Ending:
-    """A renderer whose machine fails after some files."""
+    """An engine whose machine fails after some files."""
 
-    def __init__(self, renderer: Renderer, after: int) -> None:
-        self._renderer, self._after = renderer, after
+    def __init__(self, after: int) -> None:
+        self._after = after
 
-    def run(self, jobs: Iterator[Job], advance: Any) -> Iterator[Any]:
-        results = self._renderer.run(jobs, advance)
+    def run(self, session: Any, tasks: Sequence[Any]) -> Iterator[Any]:
+        events = (e for e in InlineEngine().run(session, tasks) if not isinstance(e, Progress))
         for _ in range(self._after):
-            yield next(results)
-        next(results)  # its output is there, but nobody hears of it
+            yield next(events)
+        next(events)  # its output is there, but nobody hears of it
         raise EnvironmentFailure("no space left")
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_what_is_done_is_kept_when_a_run_ends_early(
-    model: Model, album: Path, tmp_path: Path, after: int
+    model_folder: Path, album: Path, tmp_path: Path, after: int
 ) -> None:
     (album / "empty.flac").unlink()
     whole, out = tmp_path / "whole", tmp_path / "out"
-    run([album], whole, model)
+    run([album], whole, model_folder)
     with pytest.raises(EnvironmentFailure):
-        run([album], out, model, around=lambda renderer: Ending(renderer, after))
-    assert run([album], out, model).kept == after
+        run([album], out, model_folder, engine=Ending(after))
+    assert run([album], out, model_folder).kept == after
     assert outputs(out) == outputs(whole)
     assert {n: r["status"] for n, r in ledger(out).items()} == {
         n: r["status"] for n, r in ledger(whole).items()
     }
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_what_the_ledger_has_is_moved_after_a_kill(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    """A kill between the row and the move, of a file that takes the place of an older one."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    (album / "empty.flac").unlink()
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    run([album], out)
+    old = outputs(out)
+    write(album / "one.wav", dull(0.4, 16000, seed=9), 16000)  # of the same length
+    run([album], whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "place", kill)
+        sweeps = iter([Folder._sweep])  # at the beginning; the end never comes
+        patch.setattr(Folder, "_sweep", lambda self: next(sweeps, lambda _: None)(self))
+        with pytest.raises(Killed):
+            run([album], out)
+    (staged,) = (out / ".upsampling/new").iterdir()
+    assert staged.name.startswith(stem_of("one.wav"))
+    if killed:  # later, with another file in the making
+        staged.with_name(f"{stem_of('süd & nord/full.wav')}-x.wav").write_bytes(b"part")
+        staged.with_name(f".{staged.name}.abcdefgh.tmp").write_bytes(b"part")
+    assert {n: d for n, d in outputs(out).items() if ".upsampling/" not in n} == old
+    run([album], out, engine=NotNeeded())
+    assert outputs(out) == outputs(whole)
 
 
 def test_a_line_that_was_cut_off_is_passed_over(album: Path, tmp_path: Path) -> None:
@@ -289,50 +259,67 @@ def test_a_line_that_was_cut_off_is_passed_over(album: Path, tmp_path: Path) -> 
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]) + lines[-1][:30])
     lost = json.loads(lines[-1])["name"]
-    again = Ledger(out)
+    again = Ledger(open_store(out))
     assert again.row(lost) == {}
-    again.add({"name": "x", "status": "ok"})
-    assert Ledger(out).row("x") == {"name": "x", "status": "ok"}
-    assert Ledger(out).row(json.loads(lines[0])["name"]) == json.loads(lines[0])
+    again.add([{"name": "x", "status": "ok"}])
+    assert Ledger(open_store(out)).row("x") == {"name": "x", "status": "ok"}
+    assert Ledger(open_store(out)).row(json.loads(lines[0])["name"]) == json.loads(lines[0])
 
 
 def test_leftovers_of_a_killed_run_are_swept(album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / "süd & nord").mkdir(parents=True)
-    ours = [out / ".one.wav.k3j2_x.tmp", out / "süd & nord" / ".full.wav.abcdefgh.tmp"]
+    (out / ".upsampling/new").mkdir(parents=True)
+    ours = [out / ".upsampling/new" / name for name in ("x.wav", ".x.wav.k3j2_x.tmp")]
     foreign = [out / ".other.wav.k3j2_x.tmp", out / "one.wav.tmp"]
     for path in ours + foreign:
         path.write_bytes(b"part")
     run([album], out)
-    assert not any(path.exists() for path in ours)
+    assert not (out / ".upsampling").exists()
     assert all(path.exists() for path in foreign)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    refused = pytest.raises(ConfigError, match="upsampling into")
-    with locked(tmp_path / "out"), refused, locked(tmp_path / "out"):
-        pass
-    with locked(tmp_path / "out"):
-        pass
-    assert not list((tmp_path / "out").iterdir())
+    for single in ("", "a.wav"):
+        folder, same = (Folder(open_store(tmp_path / "out"), single) for _ in range(2))
+        with folder.locked(), folder.staging():
+            with pytest.raises(ConfigError, match="upsampling into"), same.locked():
+                pass
+            with Folder(folder.store, "b.wav").locked():  # another file beside it
+                pass
+        with same.locked():
+            pass
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_leads_to_another_disk(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(LocalStore, "move", refuse)
+    run([album], tmp_path / "out")
+    assert len(outputs(tmp_path / "out")) == 3
+
+
+def test_a_folder_in_the_way_of_an_output_stops_the_run(album: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/süd & nord").write_bytes(b"a file where a folder should be")
+    with pytest.raises(EnvironmentFailure, match="cannot be written"):
+        run([album], tmp_path / "out")
 
 
 def test_the_ledger_of_a_full_disk_stops_the_run(album: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / LEDGER).symlink_to("/dev/full")
-    files = find_files([str(album)], out, ".wav")
-    batch = Batch(files, Ledger(tmp_path / "none"), "s", overwrite=False)
-    broken = Batch(files, Ledger.__new__(Ledger), "s", overwrite=False)
-    broken._ledger._rows, broken._ledger._path = {}, out / LEDGER  # type: ignore[union-attr]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / LEDGER).symlink_to("/dev/full")
+    books = Ledger(open_store(tmp_path / "none"))
+    books._store = open_store(tmp_path / "full")
     with pytest.raises(EnvironmentFailure, match="cannot be written"):
-        broken.run(batch.plan(), lambda: Renderer(None, QUICK, output_format(Path("x.wav"))),
-                   Watching())  # fmt: skip
+        books.add([{"name": "x", "status": "ok"}])
 
 
-def _names(planned: list[Planned], out: Path) -> dict[str, str]:
-    assert all(p.target == out / p.name for p in planned)
-    return {str(p.source): p.name for p in planned}
+def _names(planned: list[Planned]) -> dict[str, str]:
+    return {item.source: item.name for item in planned}
 
 
 def test_names_of_outputs(tmp_path: Path) -> None:
@@ -342,72 +329,108 @@ def test_names_of_outputs(tmp_path: Path) -> None:
         path.write_bytes(b"RIFF____WAVE")
     single = tmp_path / "three.ogg"
     single.write_bytes(b"OggS")
-    assert _names(find_files([str(a)], out, ".flac"), out) == {
+    assert _names(plan_files([a], out, ".flac")) == {
         str(a / "x/one.wav"): "x/one.wav.flac",
         str(a / "x/one.mp3"): "x/one.mp3.flac",
         str(a / "two.v1.flac"): "two.v1.flac",
     }
-    several = _names(find_files([str(a), str(b), str(single)], out, ".wav"), out)
+    several = _names(plan_files([a, b, single], out))
     assert sorted(several.values()) == ["a/two.v1.wav", "a/x/one.mp3.wav", "a/x/one.wav.wav",
                                         "b/one.wav", "three.wav"]  # fmt: skip
-    assert len(find_files([str(a), str(a / "x/one.wav")], out, ".flac")) == 3  # each once
+    assert len(plan_files([a, a / "x/one.wav"], out)) == 3  # each once
+
+
+def test_outputs_keep_their_names(tmp_path: Path) -> None:
+    """Whatever comes to lie beside an input, or goes away."""
+    album, out = tmp_path / "in", tmp_path / "out"
+    wav, flac = album / "a.wav", album / "a.flac"
+    write(wav, dull(0.1, 8000), 8000)
+    run([album], out)
+    first = (out / "a.wav").read_bytes()
+    write(flac, dull(0.1, 8000, seed=1), 8000, "PCM_16")
+    for _ in range(2):
+        assert run([album], out).counts == {"passed-through": 2}
+        assert outputs(out).keys() == {"a.wav", "a.flac.wav"}
+        assert (out / "a.wav").read_bytes() == first
+    wav.unlink()
+    assert run([album], out, engine=NotNeeded()).kept == 1  # a.flac.wav does not become a.wav
+    write(wav, dull(0.1, 8000), 8000)
+    assert _names(plan_files([album], out)) == {str(wav): "a.wav", str(flac): "a.flac.wav"}
+    flac.unlink()
+    wav.rename(album / "a.aiff")  # what has gone leaves its name to whoever comes
+    assert _names(plan_files([album], out)) == {str(album / "a.aiff"): "a.wav"}
 
 
 def test_outputs_are_not_inputs(album: Path) -> None:
     run([album], album / "up")
-    inside = find_files([str(album)], album / "up", ".wav")
-    assert not [p for p in inside if "up/" in p.name]
+    assert not [p for p in plan_files([album], album / "up") if "up/" in p.name]
     with pytest.raises(ConfigError, match="the input folder itself"):
-        find_files([str(album)], album, ".opus")
+        plan_files([album], album, ".opus")
     with pytest.raises(ConfigError, match="would replace the input"):
-        find_files([str(album / "one.wav")], album, ".wav")
-    assert find_files([str(album / "one.wav")], album, ".opus")
+        plan_files([album / "one.wav"], album)
+    assert plan_files([album / "one.wav"], album, ".opus")
 
 
 def test_what_cannot_be_planned(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / name / "same.wav", dull(0.1, 8000), 8000)
-    pair = [str(tmp_path / name / "same.wav") for name in ("a", "b")]
     with pytest.raises(ConfigError, match="would both become"):
-        find_files(pair, tmp_path / "out", ".wav")
+        plan_files([tmp_path / name / "same.wav" for name in ("a", "b")], tmp_path / "out")
     with pytest.raises(ConfigError, match="no such file"):
-        find_files([str(tmp_path / "none")], tmp_path / "out", ".wav")
-    with pytest.raises(ConfigError, match="local files only"):
-        find_files(["s3://bucket/music"], tmp_path / "out", ".wav")
+        plan_files([tmp_path / "none"], tmp_path / "out")
 
 
 def test_links_that_loop_are_followed_once(tmp_path: Path) -> None:
     write(tmp_path / "in/a.wav", dull(0.1, 8000), 8000)
     (tmp_path / "in/again").symlink_to(tmp_path / "in")
     (tmp_path / "in/gone.wav").symlink_to(tmp_path / "nowhere")
-    found = find_files([str(tmp_path / "in")], tmp_path / "out", ".wav")
+    found = plan_files([tmp_path / "in"], tmp_path / "out")
     assert [(p.name, bool(p.problem)) for p in found] == [("a.wav", False), ("gone.wav", True)]
 
 
 def test_the_name_of_out_decides_the_format(tmp_path: Path) -> None:
     single = str(write(tmp_path / "a.wav", dull(0.1, 8000), 8000))
-    assert names_a_file((single,), tmp_path / "b.OPUS")
-    assert not names_a_file((single,), tmp_path / "b")
+    out = open_store(tmp_path)
+    assert names_a_file([single], out.child("b.OPUS"))
+    assert not names_a_file([single], out.child("b"))
     (tmp_path / "folder.wav").mkdir()
-    assert not names_a_file((single,), tmp_path / "folder.wav")
+    assert not names_a_file([single], out.child("folder.wav"))
     with pytest.raises(ConfigError, match="named like a sound file"):
-        names_a_file((single, single), tmp_path / "b.wav")
-    assert ending_of(None, tmp_path / "out", is_file=False) == ".flac"
-    assert ending_of("wav", tmp_path / "out", is_file=False) == ".wav"
-    assert ending_of(None, tmp_path / "x.opus", is_file=True) == ".opus"
-    assert ending_of("ogg", tmp_path / "x.oga", is_file=True) == ".oga"
+        names_a_file([single, single], out.child("b.wav"))
+    assert ending_of(None, out, is_file=False) == ".flac"
+    assert ending_of("wav", out, is_file=False) == ".wav"
+    assert ending_of(None, out.child("x.opus"), is_file=True) == ".opus"
+    assert ending_of("ogg", out.child("x.oga"), is_file=True) == ".oga"
     with pytest.raises(ConfigError, match="asks for another format"):
-        ending_of("flac", tmp_path / "x.wav", is_file=True)
+        ending_of("flac", out.child("x.wav"), is_file=True)
 
 
 def test_a_plan_says_what_there_is(album: Path, tmp_path: Path) -> None:
-    batch = Batch(find_files([str(album)], tmp_path / "out", ".wav"), None, "", overwrite=False)
-    plan: Plan = batch.plan()
-    assert [p.source.name for p in plan.todo] == [
+    out = open_store(tmp_path / "out")
+    files = name_outputs(find_files([str(album)], out), out, ".wav")
+    plan: Plan = Work(files, Folder(out), None, "", overwrite=False).plan()
+    assert [Path(p.source).name for p in plan.todo] == [
         "empty.flac",
         "one.wav",
         "full.wav",
         "two three.wav",
     ]
+    assert sorted(item.name for item, _ in plan.other) == ["cover.jpg", "notes.txt", "one.txt"]
     assert plan.seconds == pytest.approx(1.2)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("limit", "tried"), [(20, 20), (1000, 25)])
+def test_twenty_failures_in_a_row_end_a_run(tmp_path: Path, limit: int, tried: int) -> None:
+    """And running it again gets past them."""
+    for number in range(25):
+        (tmp_path / f"in/{number:02}.wav").parent.mkdir(exist_ok=True)
+        (tmp_path / f"in/{number:02}.wav").write_bytes(b"RIFF____WAVEjunk")
+    write(tmp_path / "in/99.wav", dull(0.1, 8000), 8000)
+    inputs, out = [tmp_path / "in"], tmp_path / "out"
+    if tried < 25:
+        with pytest.raises(EnvironmentFailure, match="20 tracks in a row failed"):
+            run(inputs, out, limit=limit)
+        lines = [json.loads(line) for line in (out / LEDGER).read_text().splitlines()]
+        assert len([row for row in lines if row["status"] == "failed"]) == tried
+    assert run(inputs, out, limit=limit).counts == {"failed": 25, "passed-through": 1}

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from jatsr_model.upsampling.formats import FORMATS
+from pipeline.upsample.formats import FORMATS
 
 Command = Callable[..., Any]
 _PATH = click.Path(path_type=Path)
 _WHOLE = click.IntRange(min=1)
 
 OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--model", {"required": True, "metavar": "PATH|identity",
-                 "help": "Checkpoint of jatsr train, such as runs/NAME/checkpoints/best; identity "
+    ("--model", {"required": True, "metavar": "PATH|NAME|identity",
+                 "help": "Checkpoint of jatsr train, or the name of a training in runs; identity "
                  "only resamples."}),
     ("--format", {"type": click.Choice(list(FORMATS)),
                   "help": "Of the outputs.  [that of OUT if it is a file, else flac]"}),
@@ -47,6 +47,19 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--codec-weights", {"type": _PATH, "help": "Weights of the codec that the model was trained "
                          "with.  [the usual places]"}),
     ("--text-encoder", {"help": "Folder or name of the T5 encoder for --prompt.  [t5-base]"}),
+    ("--engine", {"type": click.Choice(["inline", "local", "ray"]),
+                  "help": "This process, processes on this machine, or a Ray cluster.  [local for "
+                  "several files on a CPU or on several GPUs, else inline]"}),
+    ("--workers", {"type": click.IntRange(min=0),
+                   "help": "Processes, or actors on Ray; 0: none but this one.  [one per core or "
+                   "GPU; on Ray as many as the cluster holds]"}),
+    ("--ray-address", {"metavar": "auto|HOST:PORT", "help": "The cluster.  [RAY_ADDRESS, else a "
+                       "private Ray on this machine]"}),
+    ("--gpus-per-actor", {"type": click.FloatRange(min=0), "help": "GPUs, or the share of one, of "
+                          "each actor on Ray.  [1 where there are GPUs]"}),
+    ("--max-failed", {"type": click.FloatRange(0, 1), "default": 0.0, "show_default": True,
+                      "help": "Share of files that may fail without an error; with less than 1, 20 "
+                      "failures in a row end the run."}),
     ("--overwrite", {"is_flag": True, "help": "Do everything again, over what is there."}),
     ("--dry-run", {"is_flag": True, "help": "Say what would be done, and write nothing."}),
     ("--json", {"is_flag": True, "help": "Print the result as JSON."}),

@@ -5,18 +5,23 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from pipeline.upsample.ledger import LEDGER
 from shards.files import printable
 
 if TYPE_CHECKING:
-    from jatsr_model.upsampling.batch import Outcome, Plan
+    from pipeline.upsample.batch import Outcome
+    from pipeline.upsample.names import Planned
+    from pipeline.upsample.plan import Plan
+    from shards.storage import Store
 
 _LINE_SECONDS = 30.0
 _MOST = 20  # files listed by name
+_FEW = 5  # of those that are there after all
 _STATUSES = ("ok", "passed-through", "skipped", "failed")
 
 
@@ -73,28 +78,20 @@ def length(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: Plan, out: Store) -> dict[str, Any]:
     """A dry run for scripts."""
     return {
-        "todo": [
-            {"source": printable(str(i.source)), "target": printable(str(i.target))}
-            for i in plan.todo
-        ],
+        "todo": [{"source": i.shown, "target": _target(i, out)} for i in plan.todo],
         "done": [i.name for i in plan.done],
-        "other": [
-            {"source": printable(str(i.source)), "reason": i.skipped or i.problem}
-            for i in plan.other
-        ],
+        "other": [{"source": i.shown, "reason": done.reason} for i, done in plan.other],
         "audio_seconds": round(plan.seconds, 3),
     }
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: Plan, out: Store) -> str:
     """A dry run for people."""
     lines = [f"to do      {len(plan.todo)} files, about {length(plan.seconds)} of audio"]
-    lines += [
-        f"  {printable(str(i.source))} -> {printable(str(i.target))}" for i in plan.todo[:_MOST]
-    ]
+    lines += [f"  {i.shown} -> {_target(i, out)}" for i in plan.todo[:_MOST]]
     if len(plan.todo) > _MOST:
         lines.append(f"  and {len(plan.todo) - _MOST} more")
     if plan.done:
@@ -131,11 +128,30 @@ def outcome_text(outcome: Outcome, out: str, seconds: float) -> str:
         lines.append(
             f"audio      {length(outcome.seconds)} in {length(seconds)}: {speed:.1f}x realtime"
         )
-    limited = [row for row in outcome.rows if row.get("limited_db")]
-    if limited:
-        worst = min(float(row["limited_db"]) for row in limited)
-        lines.append(f"peaks      lowered in {len(limited)} files, by {-worst:.1f} dB at most")
+    lines += _remarks(outcome)
     return "\n".join(lines)
+
+
+def _remarks(outcome: Outcome) -> Iterator[str]:
+    """What went not quite as wished, of files that are there."""
+    limited = sorted((float(row["limited_db"]), str(row["name"])) for row in outcome.rows
+                     if row.get("limited_db"))  # fmt: skip
+    if limited:
+        yield f"peaks      lowered in {len(limited)} files, by {-limited[0][0]:.1f} dB at most"
+        yield from _listed([name for _, name in limited])
+    notes: dict[str, list[str]] = {}
+    for row in outcome.rows:
+        if row.get("note"):
+            notes.setdefault(str(row["note"]), []).append(str(row["name"]))
+    for note, names in notes.items():
+        yield f"note       {len(names)} x {note}"
+        yield from _listed(names)
+
+
+def _listed(names: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {name}" for name in names[:_FEW])
+    if len(names) > _FEW:
+        yield f"  and {len(names) - _FEW} more: see {LEDGER}"
 
 
 def _failures(outcome: Outcome) -> Iterator[str]:
@@ -145,8 +161,12 @@ def _failures(outcome: Outcome) -> Iterator[str]:
         if row.get("hint"):
             yield f"           {row['hint']}"
     if len(failed) > _MOST:
-        yield f"  failed   and {len(failed) - _MOST} more: see upsampled.jsonl"
+        yield f"  failed   and {len(failed) - _MOST} more: see {LEDGER}"
 
 
 def _reasons(plan: Plan) -> list[tuple[str, int]]:
-    return Counter(item.skipped or item.problem for item in plan.other).most_common()
+    return Counter(done.reason for _, done in plan.other).most_common()
+
+
+def _target(item: Planned, out: Store) -> str:
+    return printable(out.join(item.target))

@@ -35,6 +35,7 @@ OURS = replace(
     qk_norm=True,
     rolloff_dim=8,
     null="learned",
+    skip=True,
 )
 WITH_TEXT = replace(OURS, text_dim=8, text_kv_heads=2)
 SHAPES = {

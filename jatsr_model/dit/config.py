@@ -61,6 +61,8 @@ class DiTConfig:
         rolloff_dim: width of a roll-off embedding, 0 for none. With text it must be ``text_dim``,
             since roll-offs are then also tokens that cross-attention sees.
         null: what stands for a condition that is not given.
+        skip: noisy and low-res latents go around the blocks, see ``Skip``; for networks that
+            predict data.
         legacy: zeros that fill the last patch are attended to, as in the original; only with a
             ``bottleneck`` entry.
     """
@@ -87,6 +89,7 @@ class DiTConfig:
     text_kv_heads: int = 0
     rolloff_dim: int = 0
     null: Null = "zero"
+    skip: bool = False
     legacy: bool = False
 
     def __post_init__(self) -> None:

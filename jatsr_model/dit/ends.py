@@ -9,6 +9,9 @@ from jatsr_model.dit.config import DiTConfig
 from jatsr_model.dit.layers import make_norm
 from jatsr_model.dit.patches import Grid, patchify, unpatchify
 
+_MOST = 5.0  # log s is taken to lie between -_MOST and _MOST
+_TINY = 1e-12  # where t is 0 or 1 and s at its end
+
 
 class Entry(nn.Module):
     """Noisy and low-res latents ``[B, 2 C, T]`` -> tokens ``[B, N, hidden]``."""
@@ -29,30 +32,27 @@ class Entry(nn.Module):
     def forward(self, latents: Tensor, grid: Grid) -> Tensor:
         """Project the patches."""
         if self.convolution is not None:
-            if grid.lengths is not None:  # NaN behind the end would reach the convolution's weights
-                inside = torch.arange(grid.frames, device=latents.device) < grid.lengths[..., None]
-                latents = latents.where(inside, 0)
+            latents = grid.masked(latents)  # NaN behind the end would reach the weights
             latents = latents + self.convolution(latents)
         out: Tensor = self.project(patchify(latents, grid))
         return out
 
 
 class Head(nn.Module):
-    """Tokens ``[B, N, hidden]`` -> latents ``[B, C, T]``; zero at start."""
+    """Tokens ``[B, N, hidden]`` -> ``[B, C, T]``, or ``[B, 2 C, T]`` for a skip; zero at start."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         convolves = config.entry == "convolution"
+        channels = config.latent_dim * (2 if config.skip else 1)
         self.norm = nn.Identity() if convolves else make_norm(config.norm, config.hidden)
         shared = config.modulation == "shared"
         self.offset = nn.Parameter(torch.zeros(2, config.hidden)) if shared else None
-        self.project = nn.Linear(
-            config.hidden, config.latent_dim * config.patch, bias=not convolves
-        )
+        self.project = nn.Linear(config.hidden, channels * config.patch, bias=not convolves)
         nn.init.zeros_(self.project.weight)
         if not convolves:
             nn.init.zeros_(self.project.bias)
-        self.convolution = _residual(config.latent_dim) if convolves else None
+        self.convolution = _residual(channels) if convolves else None
 
     def forward(self, x: Tensor, vector: Tensor, grid: Grid) -> Tensor:
         """Project to patches and put them in place.
@@ -71,6 +71,42 @@ class Head(nn.Module):
         if self.convolution is not None:
             latents = latents + self.convolution(latents)
         return latents
+
+
+class Skip(nn.Module):
+    """Data, from what the blocks expect of it and what is heard through the noise.
+
+    The blocks say that the data at a place have mean m and deviation s. Of a normal distribution
+    with these, given ``z = (1 - t) noise + t data``, the mean is ``m + w (z - t m)`` with ``w = t
+    s^2 / (t^2 s^2 + (1 - t)^2)``: Wiener's filter. So blocks that are narrower than a patch need not pass
+    z through, and a network that knows the envelope alone makes noise of that envelope. The low-res
+    latents are a part of m, with a gain for every channel.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.gain = nn.Linear(config.hidden, config.latent_dim)  # of the low-res latents
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
+
+    def forward(
+        self, found: Tensor, noisy: Tensor, low: Tensor, t: Tensor, vector: Tensor
+    ) -> Tensor:
+        """Data; zero where all of them are.
+
+        Args:
+            found: by the blocks, ``[B, 2 C, T]``: m without the low-res part, and log s.
+            noisy: ``[B, C, T]``.
+            low: low-res latents ``[B, C, T]``.
+            t: ``[B]``.
+            vector: ``[B, hidden]``, time and roll-offs.
+        """
+        mean, level = found.float().chunk(2, dim=1)
+        gain: Tensor = self.gain(vector)
+        mean = mean + gain[:, :, None] * low
+        t = t[:, None, None]
+        spread = (1 - t).square() * torch.exp(-2 * level.clamp(-_MOST, _MOST))  # (1 - t)^2 / s^2
+        return mean + t / (t.square() + spread + _TINY) * (noisy - t * mean)
 
 
 def _residual(channels: int) -> nn.Conv1d:

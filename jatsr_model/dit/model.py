@@ -13,7 +13,7 @@ from jatsr_model.dit.block import Block, Modulator
 from jatsr_model.dit.conditions import ConditionEncoder, Conditions, Context
 from jatsr_model.dit.config import DiTConfig
 from jatsr_model.dit.embeddings import TimeEmbedder
-from jatsr_model.dit.ends import Entry, Head
+from jatsr_model.dit.ends import Entry, Head, Skip
 from jatsr_model.dit.patches import Grid, make_grid
 from jatsr_model.dit.rotary import Rotation, rotation
 from shards.errors import ConfigError
@@ -50,6 +50,7 @@ class DiT(nn.Module):
         rate = config.drop_path / max(config.depth - 1, 1)
         self.blocks = nn.ModuleList(Block(config, i * rate) for i in range(config.depth))
         self.head = Head(config)
+        self.skip = Skip(config) if config.skip else None
 
     def forward(
         self, noisy: Tensor, t: Tensor, given: Conditions, lengths: Tensor | None = None
@@ -80,10 +81,14 @@ class DiT(nn.Module):
         )
         rolloff = self.conditions.rolloff(given)
         vector = self.time(t) + self.conditions.vector(rolloff)
-        x = self.entry(torch.cat([noisy, self.conditions.low(given)], dim=1), grid)
+        low = self.conditions.low(given)
+        x = self.entry(torch.cat([noisy, low], dim=1), grid)
         x = self._run(x, vector, grid, self.conditions.context(given, rolloff))
         out: Tensor = self.head(x, vector, grid)
-        return out
+        if self.skip is None:
+            return out
+        data: Tensor = self.skip(out, grid.masked(noisy), grid.masked(low), t, vector)
+        return data
 
     def _run(self, x: Tensor, vector: Tensor, grid: Grid, context: Context | None) -> Tensor:
         positions, keep = grid.positions, grid.keep

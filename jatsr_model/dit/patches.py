@@ -41,6 +41,12 @@ class Grid:
         count = self.starts.shape[1]
         return torch.arange(count, device=self.starts.device) * self.patch < self.lengths
 
+    def masked(self, x: Tensor) -> Tensor:
+        """``[B, C, T]`` with zeros for padding, also where that is not finite."""
+        if self.lengths is None:
+            return x
+        return x.where(torch.arange(self.frames, device=x.device) < self.lengths[..., None], 0)
+
 
 def make_grid(
     frames: int, patch: int, lengths: Tensor | None, device: torch.device, *, legacy: bool = False
@@ -87,7 +93,7 @@ def unpatchify(x: Tensor, grid: Grid) -> Tensor:
     frame = torch.arange(grid.frames, device=x.device)
     offset = (frame - grid.starts[:, frame // patch]).clamp(max=patch - 1)
     x = x.gather(2, _spread(frame // patch * patch + offset, x))
-    return x if grid.lengths is None else x.where(frame < grid.lengths[..., None], 0)
+    return grid.masked(x)
 
 
 def _spread(index: Tensor, x: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ def _ours(hidden: int, depth: int, kv_heads: int, mlp_hidden: int) -> DiTConfig:
         qk_norm=True,
         rolloff_dim=256,
         null="learned",
+        skip=True,
     )
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_dit import OURS, SHAPES, TINY, TOKEN, WITH_TEXT, awake, conditions, latents
-from torch import Tensor
+from torch import Tensor, nn
 
 from jatsr_model.chance import Chance
 from jatsr_model.dit import Conditions, DiT, DiTConfig
+from jatsr_model.dit.ends import Skip
 from shards.errors import ConfigError
 
 every_shape = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
@@ -32,7 +33,37 @@ def test_blocks_start_as_the_identity_and_the_output_at_zero(config: DiTConfig) 
     out = run(network, conditions(config, 2, 8), 8)
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
     assert seen[0].abs().max() > 0
-    assert not out.any()
+    assert out.any() == config.skip
+
+
+def test_a_skip_starts_as_the_best_guess_without_a_network() -> None:
+    """The mean of data of variance 1, given data with noise: what least squares find."""
+    torch.manual_seed(0)
+    network, samples = DiT(OURS), 4000
+    data, noise = torch.randn(2, samples, OURS.latent_dim, 4)
+    given = conditions(OURS, samples, 4)
+    for t in (0.1, 0.5, 0.8):
+        noisy = (1 - t) * noise + t * data
+        with torch.no_grad():
+            out = network(noisy, torch.full((samples,), t), given)
+        slope = (noisy * data).mean() / noisy.square().mean()
+        torch.testing.assert_close(out, slope * noisy, rtol=0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.3, 0.9, 1.0])
+def test_a_skip_is_the_mean_of_a_normal_distribution_given_noise(t: float) -> None:
+    """By the formula of conditional means: E z, cov(x, z) and var z."""
+    torch.manual_seed(0)
+    skip = Skip(OURS).requires_grad_(requires_grad=False)
+    nn.init.normal_(skip.gain.bias)
+    mean, deviation, noisy, low = torch.randn(4, 2, OURS.latent_dim, 8)
+    deviation = deviation.exp()
+    times, vector = torch.full((2,), t), torch.randn(2, OURS.hidden)
+    found = torch.cat([mean, deviation.log()], dim=1)
+    expected = mean + skip.gain.bias[:, None] * low
+    covariance, variance = t * deviation**2, (t * deviation) ** 2 + (1 - t) ** 2
+    expected = expected + covariance / variance * (noisy - t * expected)
+    torch.testing.assert_close(skip(found, noisy, low, times, vector), expected)
 
 
 @every_shape

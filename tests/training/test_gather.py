@@ -52,7 +52,7 @@ def assert_near(found: dict[str, Any], expected: FullState) -> None:
         assert found[kind].keys() == getattr(expected, kind).keys()
         for name, value in getattr(expected, kind).items():
             torch.testing.assert_close(
-                found[kind][name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+                found[kind][name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
             )
 
 

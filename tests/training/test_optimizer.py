@@ -39,7 +39,9 @@ def test_matrices_of_tokens_decay_and_nothing_else(config) -> None:
         assert name.split(".")[0] in ("blocks", "entry", "head")
         assert not {"modulation", "norm"} & set(name.split("."))
     for name in others:
-        modulates = name.split(".")[0] in ("conditions", "time", "shared") or "modulation" in name
+        modulates = (
+            name.split(".")[0] in ("conditions", "time", "shared", "skip") or "modulation" in name
+        )
         assert modulates or name.endswith((".bias", "head.offset")) or "norm" in name
     ends = {"entry.project", "head.project", "entry.convolution", "head.convolution"}
     for part in [*ends, "attention.query", "attention.out", "cross.value", "mlp.up", "mlp.down"]:

@@ -54,7 +54,7 @@ def test_blocks_in_bf16_have_gradients_like_autocast(gradients) -> None:
     (output.float() - data).square().mean().backward()
     for name, parameter in network.named_parameters():
         error = (gradients["bf16"][name] - parameter.grad).norm() / parameter.grad.norm()
-        assert error < 0.03, name
+        assert error < 0.05, name
 
 
 def test_a_rank_waits_no_longer_than_the_timeout(tmp_path: Path) -> None:

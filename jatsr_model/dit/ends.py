@@ -77,10 +77,10 @@ class Skip(nn.Module):
     """Data, from what the blocks expect of it and what is heard through the noise.
 
     The blocks say that the data at a place have mean m and deviation s. Of a normal distribution
-    with these, given ``z = (1 - t) noise + t data``, the mean is ``m + w (z - t m)`` with ``w = t
-    s^2 / (t^2 s^2 + (1 - t)^2)``: Wiener's filter. So blocks that are narrower than a patch need not pass
-    z through, and a network that knows the envelope alone makes noise of that envelope. The low-res
-    latents are a part of m, with a gain for every channel.
+    with these, given ``z = (1 - t) noise + t data``, the mean is Wiener's: ``m + w (z - t m)``,
+    where ``w = t s^2 / (t^2 s^2 + (1 - t)^2)``. So blocks that are narrower than a patch need not
+    pass z through, and a network that knows the envelope alone makes noise of that envelope. The
+    low-res latents are a part of m, with a gain for every channel.
     """
 
     def __init__(self, config: DiTConfig) -> None:

@@ -49,7 +49,11 @@ class PlainDiT(nn.Module):
         if config.modulation == "shared":
             self.shared = _Modulation(hidden)
             self.head.offset = nn.Parameter(torch.zeros(2, hidden))
-        self.head.project = nn.Linear(hidden, config.latent_dim * config.patch)
+        told = 2 if config.skip else 1
+        self.head.project = nn.Linear(hidden, told * config.latent_dim * config.patch)
+        if config.skip:
+            self.skip: Any = nn.Module()
+            self.skip.gain = nn.Linear(hidden, config.latent_dim)
 
     def forward(self, noisy: Tensor, t: Tensor, given: Conditions) -> Tensor:
         """Predict ``[B, C, T]``."""
@@ -66,7 +70,13 @@ class PlainDiT(nn.Module):
         x = _norm(x)
         if self.config.modulation == "shared":
             x = _modulate(x, vector + self.head.offset[0], vector + self.head.offset[1])
-        return self._frames(self.head.project(x), noisy.shape[-1])
+        found = self._frames(self.head.project(x), noisy.shape[-1])
+        if not self.config.skip:
+            return found
+        mean, level = found.float().split(low.shape[1], dim=1)
+        mean = mean + self.skip.gain(vector)[..., None] * low
+        t, power = t[:, None, None], torch.exp(2 * level.clamp(-5, 5))
+        return mean + t * power / (t**2 * power + (1 - t) ** 2) * (noisy - t * mean)
 
     def _patches(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, N, C P]`` and first frames; the last patch ends with the last frame."""

@@ -49,6 +49,7 @@ def test_the_bytes_are_those_of_the_local_engine(album, on_ray, tmp_path, refere
     assert not on_ray(album, tmp_path / "out").changed
 
 
+@pytest.mark.slow
 def test_three_machines_four_actors_and_one_is_killed(
     album, on_ray, ray_cluster, tmp_path, reference
 ):

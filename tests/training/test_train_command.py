@@ -127,6 +127,7 @@ def test_killed_and_continued_equals_uninterrupted(
     assert said == list(range(1, 101))
 
 
+@pytest.mark.slow
 def test_signals_save_first_and_it_is_said_how_to_continue(
     dataset: Path, tmp_path: Path, whole: Callable[[], Tensors], jatsr: Callable[..., Said]
 ) -> None:

@@ -663,6 +663,7 @@ def test_a_prompt_is_heard_by_models_that_know_text(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_latents_of_the_descript_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an untrained codec of the real size and windows as short as can be."""
     from jatsr_model.upsampling import model as module

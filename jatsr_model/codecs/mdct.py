@@ -73,6 +73,10 @@ def compress(coefficients: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.copysign(np.sqrt(np.abs(coefficients)), coefficients).astype(np.float16)
 
 
+# A product of fewer rows is computed in another order by another number of threads.
+_LEAST_ROWS = 16
+
+
 class MdctCodec:
     """512 bins per 512 samples; encodes with numpy alone, decodes with torch on any device.
 
@@ -141,9 +145,12 @@ class MdctCodec:
             float32 ``[..., T * 512]``; differentiable in z.
         """
         import torch
+        from torch.nn import functional
 
+        frames = z.shape[-1]
         coefficients = (z * z.abs()).transpose(-1, -2).float()
-        blocks = coefficients @ _dct4(z.device)
+        padded = functional.pad(coefficients, (0, 0, 0, max(_LEAST_ROWS - frames, 0)))
+        blocks = (padded @ _dct4(z.device))[..., :frames, :]
         sin, cos = (torch.from_numpy(table).to(z.device) for table in (_SIN, _COS))
         right = blocks[..., 1:, :HALF]  # right of each inner boundary
         left = blocks[..., :-1, HALF:].flip(-1)  # left of it, mirrored

@@ -108,6 +108,20 @@ def test_a_frame_does_not_depend_on_the_batch(music: Any) -> None:
         assert np.array_equal(CODEC.encode_windows(batch)[position], alone[0])
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_number_of_threads_does_not_change_a_bit(channels: int) -> None:
+    before = torch.get_num_threads()
+    latents = [torch.randn(channels, HOP, frames) for frames in (*range(1, 20), 40)]
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append([CODEC.decode(z) for z in latents])
+    torch.set_num_threads(before)
+    for one, two, three in zip(*found, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
 def test_decode_is_differentiable() -> None:
     z = torch.randn(2, HOP, 3, dtype=torch.float32, requires_grad=True)
     CODEC.decode(z).square().sum().backward()

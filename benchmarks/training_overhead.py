@@ -96,6 +96,9 @@ class InTurns:
         batches = iter(self._batches)
         batch = next(batches)
         truth, given = self._stepper.feed(batch)
+        # As where some are left out, whose stand-ins are trained: that is the network's work.
+        there = torch.ones(len(truth.data), 2, dtype=torch.bool, device=truth.data.device)
+        given = replace(given, has_low=there[:, 0], has_rolloff=there)
         noisy, t = torch.randn_like(truth.data), torch.rand(len(truth.data)).to(truth.data)
         found.samples = len(t)
         while True:

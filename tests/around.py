@@ -33,20 +33,21 @@ class Around:
                 self.after(count)
 
 
+def deadly(tasks: Iterator[Any], path: Callable[[Any], str]) -> Iterator[Any]:
+    """Tasks, of which one whose path says so ends the process that pulls it."""
+    for task in tasks:
+        if "poison" in path(task):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield task
+
+
 @dataclass(frozen=True)
 class Poisoned(TrackSession):
     """A worker dies of every track in a folder of that name."""
 
     def open(self, report: Callable[[Progress], None]) -> Run:
         run = super().open(report)
-
-        def checked(tasks: Iterator[Any]) -> Iterator[Any]:
-            for task in tasks:
-                if "poison" in task.path:
-                    os.kill(os.getpid(), signal.SIGSEGV)
-                yield task
-
-        return lambda tasks: run(checked(tasks))
+        return lambda tasks: run(deadly(tasks, lambda task: task.path))
 
 
 def poisoned(session: TrackSession) -> Poisoned:
@@ -54,6 +55,6 @@ def poisoned(session: TrackSession) -> Poisoned:
     return Poisoned(session.config, session.staged, session.sources)
 
 
-def far_away(session: TrackSession) -> TrackSession:
-    """The same session for workers that do not see the staging folder."""
+def far_away(session: Any) -> Any:
+    """The same session for workers that do not see the folder where it stages its results."""
     return replace(session, staged=replace(session.staged, run="of another machine"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from around import deadly
 
 from jatsr_model.upsampling.output_format import output_format
 from jatsr_model.upsampling.settings import Settings
@@ -19,7 +19,7 @@ from pipeline.upsample.folder import Folder
 from pipeline.upsample.ledger import LEDGER, Ledger
 from pipeline.upsample.names import Planned, name_outputs
 from pipeline.upsample.plan import Work
-from pipeline.upsample.session import Done, Task, UpsampleSession
+from pipeline.upsample.session import Done, UpsampleSession
 from pipeline.upsample.sources import find_files
 from pipeline.upsample.upsampler import Upsampler
 from shards.storage import StoreLike, open_store
@@ -129,21 +129,9 @@ class Poisoned(UpsampleSession):
 
     def open(self, report: Callable[[Progress], None]) -> Run:
         run = super().open(report)
-
-        def checked(tasks: Iterator[Task]) -> Iterator[Task]:
-            for task in tasks:
-                if "poison" in task.source:
-                    os.kill(os.getpid(), signal.SIGSEGV)
-                yield task
-
-        return lambda tasks: run(checked(tasks))
+        return lambda tasks: run(deadly(tasks, lambda task: task.source))
 
 
 def poisoned(session: UpsampleSession) -> Poisoned:
     """The same session, hostile to some files."""
     return Poisoned(**{field.name: getattr(session, field.name) for field in fields(session)})
-
-
-def far_away(session: UpsampleSession) -> UpsampleSession:
-    """The same session for workers that do not see OUT."""
-    return replace(session, staged=replace(session.staged, run="of another machine"))

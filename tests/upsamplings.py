@@ -15,6 +15,7 @@ from sounds import tilted
 
 from jatsr_data import Normaliser
 from jatsr_data.normalise import Scale
+from jatsr_model.audio.resample import Resampler
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
 from jatsr_model.dit import DiT, preset
 from jatsr_model.model_folder import Card, save_network
@@ -96,3 +97,9 @@ def read(path: Path) -> tuple[NDArray[np.float32], int]:
     """``[channels, n]`` and rate."""
     signal, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return signal.T, rate
+
+
+def resampled(signal: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
+    """``[channels, n]`` as a whole, as upsampling resamples what it keeps."""
+    resampler = Resampler(rate, to, len(signal))
+    return np.concatenate([resampler.push(signal), resampler.flush()], axis=1)

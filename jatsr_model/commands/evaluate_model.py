@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,12 @@ from jatsr_model.metrics.subjects import FLOAT_WAV
 from jatsr_model.metrics.trial_report import TrialReport
 from jatsr_model.metrics.trials import Trials
 from jatsr_model.model_folder import find_model
-from jatsr_model.training.environment import Place, device_of
 from jatsr_model.upsampling import settings as upsampling
-from jatsr_model.upsampling.model import Model, load_model
+from jatsr_model.upsampling.model import Model, device_for, load_model
 from jatsr_model.upsampling.render import Renderer
-from shards.errors import ConfigError
 from shards.scratch import scratch_folder
 
-_SAMPLING = ("steps", "solver", "grid", "guidance", "window_frames")
+_SAMPLING = ("steps", "solver", "grid", "guidance", "window_frames", "target_hz")
 
 
 def evaluate_model(
@@ -80,29 +78,17 @@ def _subject(options: Mapping[str, Any], measured: Settings) -> _Subject:
     settings = upsampling.Settings(rate=measured.rate, seed=measured.seed, **given)
     if options["model"] == upsampling.IDENTITY:
         return _Subject(None, Renderer(None, settings, FLOAT_WAV), {"model": upsampling.IDENTITY})
-    device = device_of(options["device"], Place())
-    on_gpu = device.type == "cuda"
+    device = device_for(options["device"])
     model = load_model(find_model(options["model"]), device, options["codec_weights"])
-    if options["target_rolloff"] is not None:
-        if not model.has_rolloff:
-            raise ConfigError(
-                f"--target-rolloff: the model {model.name} knows no roll-offs", hint="leave it out"
-            )
-        settings = replace(settings, target_hz=options["target_rolloff"])
-    settings = replace(
-        settings,
-        precision=options["precision"] or ("bf16" if on_gpu else "fp32"),
-        batch_size=options["batch_size"] or (16 if on_gpu else 1),
-    )
+    settings = settings.on(device.type, options["precision"], options["batch_size"])
     facts = {
         "model": str(options["model"]),
         "network": model.name,
         "weights_sha256": model.digest,
         "codec": model.codec.name,
         "device": device.type,
-        **{
-            name: getattr(settings, name) for name in (*_SAMPLING, "target_hz", "precision", "seed")
-        },
+        **{name: getattr(settings, name) for name in (*_SAMPLING, "precision", "seed")},
+        "target_hz": settings.brightness,
     }
     return _Subject(model, Renderer(model, settings, FLOAT_WAV), facts)
 

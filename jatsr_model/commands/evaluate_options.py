@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
+from jatsr_model.upsampling.options import (
+    MODEL,
+    SAMPLING,
+    Command,
+    Options,
+    name_of,
+    with_options,
+)
 from shards.errors import ConfigError
 
-Command = Callable[..., Any]
 Form = Literal["pairs", "model"]
-Options = tuple[tuple[str, dict[str, Any]], ...]
 
 LOWEST_RATE = 1000  # Hz
 CLIP_SECONDS = 6.0  # of every file, where a model is evaluated
 RATES = "4000,8000,16000,24000,32000"
 _PATH = click.Path(path_type=Path)
-_WHOLE = click.IntRange(min=1)
 
 _PAIRS: Options = (
     ("--reference", {"type": _PATH, "help": "The originals: a file or a folder."}),
@@ -28,30 +33,11 @@ _PAIRS: Options = (
     ("--allow-missing", {"is_flag": True, "help": "Files without a partner are no failure."}),
 )
 _MODEL: Options = (
-    ("--model", {"metavar": "PATH|NAME|identity",
-                 "help": "Checkpoint of jatsr train, or the name of a training in runs; identity "
-                 "only resamples."}),
+    ("--model", MODEL),
     ("--data", {"type": _PATH, "help": "Music with its upper band: a file or a folder."}),
     ("--rates", {"default": RATES, "show_default": True, "metavar": "HZ,HZ,...",
                  "help": "Of the low-res versions."}),
-    ("--steps", {"type": _WHOLE, "default": 16, "show_default": True, "help": "Of the solver."}),
-    ("--solver", {"type": click.Choice(["euler", "midpoint", "heun"]), "default": "euler",
-                  "show_default": True, "help": "The last two compute twice per step."}),
-    ("--grid", {"type": click.Choice(["uniform", "linear-quadratic"]), "default": "uniform",
-                "show_default": True, "help": "Times of the steps."}),
-    ("--cfg", {"type": float, "default": 1.0, "show_default": True,
-               "help": "How much the input counts; 1 is no guidance."}),
-    ("--target-rolloff", {"type": float, "metavar": "HZ",
-                          "help": "Brightness: below it lies 98.5 % of the spectrum.  [15000]"}),
-    ("--device", {"default": "", "help": "cpu, cuda, cuda:1.  [the best there is]"}),
-    ("--precision", {"type": click.Choice(["fp32", "bf16"]),
-                     "help": "Of the network.  [bf16 on GPUs, else fp32]"}),
-    ("--batch-size", {"type": _WHOLE, "help": "Windows at once, of several files.  [16 on GPUs, "
-                      "1 on CPUs]"}),
-    ("--window-frames", {"type": _WHOLE, "help": "Length of a window in latent frames.  [that of "
-                         "the crops that the model learned from]"}),
-    ("--codec-weights", {"type": _PATH, "help": "Weights of the codec that the model was trained "
-                         "with.  [the usual places]"}),
+    *SAMPLING,
 )  # fmt: skip
 _BOTH: Options = (
     ("--rate", {"type": click.IntRange(8000, 384000), "default": 44100, "show_default": True,
@@ -67,7 +53,6 @@ _BOTH: Options = (
     ("--json", {"is_flag": True, "help": "Print JSON."}),
     ("--csv", {"is_flag": True, "help": "Print CSV, a line per file and candidate."}),
 )  # fmt: skip
-_NAMES = {"--cfg": "guidance", "--json": "as_json", "--csv": "as_csv"}
 _FORMS: dict[Form, Options] = {"pairs": _PAIRS, "model": _MODEL}
 _NEEDED: dict[Form, tuple[str, str]] = {
     "pairs": ("--reference", "--estimate"),
@@ -81,9 +66,7 @@ _USAGE = (
 
 def evaluate_options(command: Command) -> Command:
     """Add them to a command."""
-    for flag, how in reversed((*_PAIRS, *_MODEL, *_BOTH)):
-        command = click.option(flag, _name(flag), **how)(command)
-    return command
+    return with_options(command, (*_PAIRS, *_MODEL, *_BOTH))
 
 
 def form_of(given: Collection[str]) -> Form:
@@ -96,7 +79,7 @@ def form_of(given: Collection[str]) -> Form:
         ConfigError: none of the two, both, or something that it needs is missing.
     """
     asked: dict[Form, list[str]] = {
-        form: [flag for flag, _ in options if _name(flag) in given]
+        form: [flag for flag, _ in options if name_of(flag) in given]
         for form, options in _FORMS.items()
     }
     if asked["pairs"] and asked["model"]:
@@ -157,7 +140,3 @@ def low_rates(text: str, rate: int) -> list[int]:
     if len(set(rates)) < len(rates):
         raise ConfigError(f"--rates {text}: expected each rate once", hint=hint)
     return rates
-
-
-def _name(flag: str) -> str:
-    return _NAMES.get(flag, flag.lstrip("-").replace("-", "_"))

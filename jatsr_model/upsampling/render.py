@@ -25,7 +25,7 @@ from jatsr_model.upsampling.sound import Sound, crossover, expect_same
 from jatsr_model.upsampling.splice import Crossover
 from jatsr_model.upsampling.track import Extended, PassedThrough
 from jatsr_model.upsampling.windows import Layout, layout_for
-from shards.errors import TrackError
+from shards.errors import ConfigError, TrackError
 from shards.files import machine_errors
 
 Advance = Callable[[float], None]
@@ -62,6 +62,11 @@ class Renderer:
         self._layout: Layout | None = None
         if model is not None:
             settings.guided.require(model.condition_dropout)
+            if settings.target_hz is not None and not model.has_rolloff:
+                raise ConfigError(
+                    f"--target-rolloff: the model {model.name} knows no roll-offs",
+                    hint="leave it out",
+                )
             text = embedded_prompt(model, settings.prompt, text_encoder)
             window = settings.window_frames or model.crop_frames
             self._layout = layout_for(window, model.codec.decode_context)

@@ -133,7 +133,7 @@ class Requests:
         """Of the window as it is, and of what is asked for."""
         found = window_rolloff(wave) if self._model.has_rolloff else 0.0
         nyquist = self._model.codec.sample_rate / 2
-        return found, max(found, min(self._settings.target_hz / nyquist, 1.0))
+        return found, max(found, min(self._settings.brightness / nyquist, 1.0))
 
 
 def window_rolloff(wave: Block) -> float:

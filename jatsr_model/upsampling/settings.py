@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from jatsr_model.sampling import Guidance
@@ -28,8 +28,8 @@ class Settings:
         grid: of times.
         guidance: scale of the low-res input, 1 for none.
         text_guidance: scale of the prompt; None for none.
-        target_hz: below it lies 98.5 % of the spectrum that is asked for: brightness. Where the
-            input reaches higher, as high as the input.
+        target_hz: below it lies 98.5 % of the spectrum that is asked for: see ``brightness``;
+            None: nothing is.
         prompt: what it sounds like; empty for nothing.
         seed: of noise and dither.
         window_frames: of a window; None for the length of the crops that the model learned from.
@@ -44,7 +44,7 @@ class Settings:
     grid: str = "uniform"
     guidance: float = 1.0
     text_guidance: float | None = None
-    target_hz: float = TARGET_HZ
+    target_hz: float | None = None
     prompt: str = ""
     seed: int = 0
     window_frames: int | None = None
@@ -63,7 +63,7 @@ class Settings:
                 raise ConfigError(f"{flag} {getattr(self, name)}: give {least} or more")
         if self.rate is not None and not 1000 <= self.rate <= 768_000:
             raise ConfigError(f"--rate {self.rate}: give 1000 to 768000 Hz")
-        if not 0 < self.target_hz < math.inf:
+        if not 0 < self.brightness < math.inf:
             raise ConfigError(f"--target-rolloff {self.target_hz}: give Hz, such as 15000")
         if self.text_guidance is not None and not self.prompt:
             raise ConfigError(
@@ -75,12 +75,26 @@ class Settings:
         """As the sampler takes it."""
         return Guidance(scale=self.guidance, text=self.text_guidance)
 
+    @property
+    def brightness(self) -> float:
+        """Hz, of the roll-off that models are told; where the input reaches higher, its own is."""
+        return TARGET_HZ if self.target_hz is None else self.target_hz
+
+    def on(self, device: str, precision: Precision | None, batch_size: int | None) -> Settings:
+        """With what is usual on a device, where nothing else is asked for."""
+        on_gpu = device.startswith("cuda")
+        return replace(
+            self,
+            precision=precision or ("bf16" if on_gpu else "fp32"),
+            batch_size=batch_size or (16 if on_gpu else 1),
+        )
+
     def digest(self, *beside: str) -> str:
         """A hash of all that decides the samples.
 
         Args:
             beside: what else does: weights, format.
         """
-        facts = asdict(self)
+        facts = {**asdict(self), "target_hz": self.brightness}
         del facts["batch_size"]
         return sha256_json([VERSION, facts, *beside])

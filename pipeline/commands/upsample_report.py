@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from pipeline.commands.progress import hours
 from pipeline.upsample.ledger import LEDGER
 from shards.files import printable
 
@@ -61,7 +62,7 @@ class Progress:
         elif now - self._spoke >= _LINE_SECONDS:
             self._spoke = now
             left = tqdm.format_interval(max(self._total - self._done, 0) / max(speed, 1e-9))
-            self.note(f"upsample: {length(self._done)} of {length(self._total)} of audio, "
+            self.note(f"upsample: {hours(self._done)} of {hours(self._total)} of audio, "
                       f"{speed:.1f}x realtime, {left} left")  # fmt: skip
 
     def close(self) -> None:
@@ -69,13 +70,6 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def length(seconds: float) -> str:
-    """``1.25 h``, ``3.4 min`` or ``12.0 s``."""
-    if seconds >= 3600:
-        return f"{seconds / 3600:.2f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def plan_json(plan: Plan, out: Store) -> dict[str, Any]:
@@ -90,7 +84,7 @@ def plan_json(plan: Plan, out: Store) -> dict[str, Any]:
 
 def plan_text(plan: Plan, out: Store) -> str:
     """A dry run for people."""
-    lines = [f"to do      {len(plan.todo)} files, about {length(plan.seconds)} of audio"]
+    lines = [f"to do      {len(plan.todo)} files, about {hours(plan.seconds)} of audio"]
     lines += [f"  {i.shown} -> {_target(i, out)}" for i in plan.todo[:_MOST]]
     if len(plan.todo) > _MOST:
         lines.append(f"  and {len(plan.todo) - _MOST} more")
@@ -126,7 +120,7 @@ def outcome_text(outcome: Outcome, out: str, seconds: float) -> str:
     if outcome.seconds:
         speed = outcome.seconds / seconds
         lines.append(
-            f"audio      {length(outcome.seconds)} in {length(seconds)}: {speed:.1f}x realtime"
+            f"audio      {hours(outcome.seconds)} in {hours(seconds)}: {speed:.1f}x realtime"
         )
     lines += _remarks(outcome)
     return "\n".join(lines)

@@ -20,8 +20,8 @@ from shards.addresses import is_web
 from shards.errors import ConfigError
 from shards.storage import LocalStore, Store, open_store
 
-_SETTINGS = ("rate", "steps", "solver", "grid", "guidance", "text_guidance", "prompt", "seed",
-             "window_frames")  # fmt: skip
+_SETTINGS = ("rate", "steps", "solver", "grid", "guidance", "text_guidance", "target_hz", "prompt",
+             "seed", "window_frames")  # fmt: skip
 _ENGINE = ("engine", "workers", "device", "ray_address", "gpus_per_actor")
 
 
@@ -41,7 +41,6 @@ class Asked:
         batch_size: windows at once; None: what is usual on the device.
         codec_weights: where those of the codec are; None for the usual places.
         text_encoder: where it is; None for the usual place.
-        explicit_rolloff: whether a brightness was asked for.
         engine: who does it.
         overwrite: do everything again.
         limit: failures in a row that end the run.
@@ -58,7 +57,6 @@ class Asked:
     batch_size: int | None
     codec_weights: Path | None
     text_encoder: str | None
-    explicit_rolloff: bool
     engine: EngineOptions
     overwrite: bool
     limit: int
@@ -94,7 +92,6 @@ class Asked:
             batch_size=options["batch_size"],
             codec_weights=None if weights is None else weights.absolute(),
             text_encoder=options["text_encoder"],
-            explicit_rolloff=options["target_rolloff"] is not None,
             engine=_engine(options),
             overwrite=options["overwrite"],
             limit=BREAKER if options["max_failed"] < 1 else sys.maxsize,
@@ -102,12 +99,8 @@ class Asked:
 
     def settings_on(self, device: str) -> Settings:
         """With what depends on the device."""
-        on_gpu = self.model is not None and device.startswith("cuda")
-        return replace(
-            self.settings,
-            precision=self.precision or ("bf16" if on_gpu else "fp32"),
-            batch_size=self.batch_size or (16 if on_gpu else 1),
-        )
+        where = "cpu" if self.model is None else device
+        return self.settings.on(where, self.precision, self.batch_size)
 
     def digest(self, device: str) -> str:
         """A hash of all that decides what comes out, but for rounding."""
@@ -133,8 +126,6 @@ def _split(place: Store) -> tuple[Store, str]:
 
 def _settings(options: Mapping[str, Any], form: OutputFormat) -> Settings:
     given = {name: options[name] for name in _SETTINGS if options[name] is not None}
-    if options["target_rolloff"] is not None:
-        given["target_hz"] = options["target_rolloff"]
     settings = Settings(**given)
     if settings.rate is None:
         return settings

@@ -99,7 +99,6 @@ class Run:
                 settings=asked.settings_on(self._crew.device),
                 form=asked.form,
                 text_encoder=asked.text_encoder,
-                explicit_rolloff=asked.explicit_rolloff,
             ),
             staged=self.folder.staged,
             ending=asked.ending,

@@ -11,7 +11,7 @@ from jatsr_model.upsampling.model import load_model
 from jatsr_model.upsampling.output_format import OutputFormat
 from jatsr_model.upsampling.render import Renderer
 from jatsr_model.upsampling.settings import Settings
-from shards.errors import ConfigError, EnvironmentFailure
+from shards.errors import EnvironmentFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,6 @@ class Upsampler:
         settings: how.
         form: of the outputs.
         text_encoder: where to look for it.
-        explicit_rolloff: whether somebody has asked for a brightness.
     """
 
     model: Path | None
@@ -36,7 +35,6 @@ class Upsampler:
     settings: Settings
     form: OutputFormat
     text_encoder: str | None = None
-    explicit_rolloff: bool = False
 
     def renderer(self) -> Renderer:
         """With the model in memory.
@@ -52,11 +50,6 @@ class Upsampler:
                     f"{socket.gethostname()}: --model {self.model}: expected the weights "
                     f"{self.weights[:12]}, found {model.digest[:12]}",
                     hint="use the same folder on every machine, and one that no training changes",
-                )
-            if self.explicit_rolloff and not model.has_rolloff:
-                raise ConfigError(
-                    f"--target-rolloff: the model {model.name} knows no roll-offs",
-                    hint="leave it out",
                 )
         return Renderer(model, self.settings, self.form, self.text_encoder)
 

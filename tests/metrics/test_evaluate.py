@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from click.testing import CliRunner
+from evaluate_runs import run
 from helpers import music
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jatsr_model.commands.evaluate import evaluate
 from jatsr_model.metrics.evaluation import Evaluation, Pending
 from jatsr_model.metrics.measure import Extras
 from jatsr_model.metrics.names import METRICS
@@ -51,14 +50,6 @@ def corpus(tmp_path_factory):
         write(root / "e" / f"{name}.wav", estimate)
         write(root / "l" / f"{name}.wav", lowered(wave))
     return root
-
-
-def run(*arguments, code=0):
-    done = CliRunner().invoke(evaluate, [*map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done
 
 
 def compare(reference, estimate, *arguments, code=0):

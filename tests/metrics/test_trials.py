@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from click.testing import CliRunner
+from evaluate_runs import run
 from helpers import music
 from PIL import Image
 from threads import one_thread  # noqa: F401 - a fixture
@@ -22,7 +22,6 @@ from upsamplings import random_model
 
 from jatsr_model.codecs import encode
 from jatsr_model.commands import evaluate_model as module
-from jatsr_model.commands.evaluate import evaluate
 from jatsr_model.metrics.names import METRICS
 from jatsr_model.metrics.trials import Trials
 from jatsr_model.upsampling.inspection import inspect_file
@@ -64,14 +63,6 @@ def write(path, wave, rate=RATE, subtype="FLOAT"):
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, wave, rate, subtype=subtype)
     return path
-
-
-def run(*arguments, code=0):
-    done = CliRunner().invoke(evaluate, [*map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.output
-    return done
 
 
 def trial(model, data, *arguments, code=0):

@@ -19,11 +19,10 @@ import pytest
 import soxr
 from numpy.typing import NDArray
 from trainings import OPEN, trained
-from upsamplings import read, write
+from upsamplings import read, resampled, write
 
 from jatsr_model.audio.decode import open_audio
 from jatsr_model.audio.loudness import LoudnessMeter
-from jatsr_model.audio.resample import Resampler
 from jatsr_model.upsampling.model import Model, load_model
 from jatsr_model.upsampling.output_format import output_format
 from jatsr_model.upsampling.render import Renderer
@@ -118,15 +117,10 @@ def upsampled(
             jobs.append(Job(source=source, target=target, digest="0" * 64))
         results = dict(Renderer(learned, SETTINGS, output_format(Path("x.wav"), "float")).run(jobs))
         found[rate] = [
-            Upsampled(_whole(read(job.source)[0], rate), read(job.target)[0], results[job])
+            Upsampled(resampled(read(job.source)[0], rate, RATE), read(job.target)[0], results[job])
             for job in jobs
         ]
     return found
-
-
-def _whole(signal: Signal, rate: int) -> Signal:
-    resampler = Resampler(rate, RATE, len(signal))
-    return np.concatenate([resampler.push(signal), resampler.flush()], axis=1)
 
 
 def _spectra(signal: Signal, size: int = 2048) -> NDArray[np.float64]:

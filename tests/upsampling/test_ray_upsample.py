@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from around import far_away
 from click.testing import CliRunner
 from clusters import RayCluster
-from upsample_runs import Around, far_away, ledger, outputs, poisoned, run
+from upsample_runs import Around, ledger, outputs, poisoned, run
 from upsamplings import dull, write
 
 from pipeline.commands.upsample import upsample
@@ -24,14 +25,6 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(3):
         write(root / f"{number}.wav", dull(0.4, 16000, seed=number), 16000)
     return root
-
-
-@pytest.fixture(scope="module")
-def alone(music: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes of them."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    run([music], out, model_folder)
-    return out
 
 
 def on(cluster: RayCluster) -> RayEngine:

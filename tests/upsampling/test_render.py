@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from sounds import power_spectrum, tilted
 from torch.utils._python_dispatch import TorchDispatchMode
-from upsamplings import CROP, dull, random_model, read, write
+from upsamplings import CROP, dull, random_model, read, resampled, write
 
 from jatsr_model.audio import decode
-from jatsr_model.audio.resample import Resampler, output_length
+from jatsr_model.audio.resample import output_length
 from jatsr_model.text import Embedded
 from jatsr_model.upsampling import prompt
 from jatsr_model.upsampling.model import Model, load_model
@@ -54,12 +54,6 @@ def render(
     ]
     found = {job.source: result for job, result in Renderer(model, settings, form).run(jobs)}
     return [found[source] for source in sources]
-
-
-def resampled(signal: NDArray[np.float32], rate: int, to: int) -> NDArray[np.float32]:
-    """As a whole."""
-    resampler = Resampler(rate, to, len(signal))
-    return np.concatenate([resampler.push(signal), resampler.flush()], axis=1)
 
 
 @pytest.fixture
@@ -152,8 +146,7 @@ def test_identity_is_the_resampler_and_no_more(tmp_path: Path) -> None:
 def test_the_own_band_is_kept_and_a_band_above_it_is_made(through: Callable[..., Any]) -> None:
     signal = dull(3.0, 16000)
     found = through(signal, 16000)
-    resampler = Resampler(16000, 44100, 2)
-    own = np.concatenate([resampler.push(signal), resampler.flush()], axis=1)
+    own = resampled(signal, 16000, 44100)
     hertz = np.fft.rfftfreq(found.shape[1], 1 / 44100)
     kept = hertz < 6400  # the crossover begins at 7228 Hz
     shape = np.hanning(found.shape[1])

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from around import far_away
 from sessions import GpuSession
-from upsample_runs import Around, Watching, far_away, ledger, outputs, poisoned, run
+from upsample_runs import Around, Watching, ledger, outputs, poisoned, run
 from upsamplings import dull, write
 
 from pipeline.engines.echo import EchoTask
@@ -28,14 +29,6 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(root / f"a/{number}.wav", dull(0.4, 16000, seed=number), 16000)
     write(root / "full.wav", dull(0.4, 44100), 44100)
     return root
-
-
-@pytest.fixture(scope="module")
-def alone(music: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process makes of them."""
-    out = tmp_path_factory.mktemp("alone") / "out"
-    run([music], out, model_folder)
-    return out
 
 
 def facts(out: Path) -> Rows:

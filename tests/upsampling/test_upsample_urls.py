@@ -35,14 +35,6 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def here(music: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What comes of them on a disk."""
-    out = tmp_path_factory.mktemp("here") / "out"
-    run([music], out, model_folder)
-    return out
-
-
 @pytest.fixture
 def there(music: Path, bucket: str) -> str:
     """The same files in a bucket."""
@@ -57,23 +49,23 @@ def contents(rows_of: str | Path) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_from_bucket_to_bucket(
-    there: str, bucket: str, here: Path, model_folder: Path, workers: int
+    there: str, bucket: str, alone: Path, model_folder: Path, workers: int
 ) -> None:
     engine = LocalEngine(workers) if workers else None
     outcome = run([there], f"{bucket}/out", model_folder, engine=engine)
     assert outcome.counts == {"ok": 3, "skipped": 1}
     assert outcome.kept == 0
-    assert outputs(f"{bucket}/out") == outputs(here)  # and nothing else is left
-    assert contents(f"{bucket}/out") == contents(here)
+    assert outputs(f"{bucket}/out") == outputs(alone)  # and nothing else is left
+    assert contents(f"{bucket}/out") == contents(alone)
     assert run([there], f"{bucket}/out", model_folder, engine=NotNeeded()).kept == 3
 
 
 def test_from_a_bucket_to_a_disk_and_back(
-    music: Path, there: str, bucket: str, here: Path, model_folder: Path, tmp_path: Path
+    music: Path, there: str, bucket: str, alone: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     run([there], tmp_path, model_folder)
     run([music], f"{bucket}/out", model_folder)
-    assert outputs(tmp_path) == outputs(f"{bucket}/out") == outputs(here)
+    assert outputs(tmp_path) == outputs(f"{bucket}/out") == outputs(alone)
 
 
 def test_what_is_done_is_not_asked_for_again(
@@ -113,7 +105,7 @@ class _Killed(BaseException):
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_run_that_was_killed_is_gone_on_with(
-    there: str, bucket: str, here: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    there: str, bucket: str, alone: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:  # fmt: skip
     """Between the row of an output and its move; rows are objects of their own until the end."""
@@ -137,8 +129,8 @@ def test_a_run_that_was_killed_is_gone_on_with(
     assert len(store.files(ROWS)) == after + 2  # those skipped have one
     assert len(store.files(".upsampling/new")) == 1
     assert run([there], store, model_folder).kept == after + 1
-    assert outputs(store) == outputs(here)
-    assert contents(f"{bucket}/out") == contents(here)
+    assert outputs(store) == outputs(alone)
+    assert contents(f"{bucket}/out") == contents(alone)
 
 
 def test_names_of_objects_that_are_no_paths_fail_alone(there: str, bucket: str) -> None:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "codec": ("jatsr_model.commands.codec", "Obtain codec weights; measure a codec."),
         "doctor": ("pipeline.commands.doctor", "Say what works on this machine."),
         "models": ("jatsr_model.commands.models", "List the networks and what they cost."),
+        "export": ("jatsr_model.commands.export", "Make a model folder to give away."),
         "import-checkpoint": ("jatsr_model.commands.import_checkpoint", "Take over a checkpoint."),
     }
 )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from jatsr_model.dit import DiT, DiTConfig
-from jatsr_model.flow import TIME_CONVENTION
+from jatsr_model.flow import TIME_CONVENTION, Prediction
 from jatsr_model.whole_folders import appearing
 from shards.errors import ConfigError, EnvironmentFailure
 from shards.files import machine_errors, pretty_json, sha256_file
 
+SHIPPED = Path(__file__).parent / "shipped"  # models that come with the package
 WEIGHTS, CARD = "model.safetensors", "model.json"
 VERSION = 1
 
@@ -35,7 +36,7 @@ class Card:
     Args:
         model: name of the preset; empty where none or more than one is meant.
         config: shape and function.
-        prediction: ``x`` (data) or ``v`` (velocity).
+        prediction: ``x`` (data), ``v`` (velocity) or ``envelope``.
         origin: where the weights came from; JSON-ready.
         latents: what it was trained on: space, codec, scales, length of crops; JSON-ready. Numbers
             are kept to the last bit, those of float32 too. Empty where this is not known.
@@ -43,13 +44,18 @@ class Card:
 
     model: str
     config: DiTConfig
-    prediction: Literal["x", "v"]
+    prediction: Prediction
     origin: Mapping[str, Any] = field(default_factory=dict)
     latents: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_network(folder: Path, network: DiT, card: Card) -> None:
-    """Write a new folder; it appears whole or not at all.
+    """Write a new folder; see ``save_state``."""
+    save_state(folder, network.state_dict(), card)
+
+
+def save_state(folder: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write a new folder with the tensors of a network; it appears whole or not at all.
 
     Raises:
         ModelError: there is something under this name already, or the tensors of the network
@@ -61,7 +67,7 @@ def save_network(folder: Path, network: DiT, card: Card) -> None:
             f"{folder} exists already", hint="name another folder with --output, or remove it"
         )
     with full_disk(folder), appearing(folder) as staged:
-        write_network(staged, network.state_dict(), card)
+        write_network(staged, state, card)
 
 
 @contextlib.contextmanager
@@ -137,7 +143,7 @@ def read_card(folder: Path) -> tuple[Card, str]:
                 f"expected {VERSION} with '{TIME_CONVENTION}'",
                 hint="use the version of jatsr that wrote it",
             )
-        if facts["prediction"] not in ("x", "v"):
+        if facts["prediction"] not in get_args(Prediction):
             raise ValueError(f"prediction '{facts['prediction']}'")
         config = DiTConfig(**facts["config"])
         card = Card(
@@ -162,8 +168,8 @@ def find_model(name: str, runs: Path = Path("runs")) -> Path:
     """The model folder that a user means.
 
     Args:
-        name: the folder itself, that of a training, whose best checkpoint it then is, or the name
-            of a training in ``runs``.
+        name: the folder itself, that of a training, whose best checkpoint it then is, the name of
+            a training in ``runs``, or that of a model that comes with the package.
         runs: where ``jatsr train`` puts trainings.
 
     Raises:
@@ -171,15 +177,22 @@ def find_model(name: str, runs: Path = Path("runs")) -> Path:
     """
     best = Path("checkpoints") / "best"
     places = [Path(name), Path(name) / best, runs / name / best]
+    if (shipped := SHIPPED / name).parent == SHIPPED:
+        places.append(shipped)
     for folder in places:
         if (folder / CARD).is_file():
             return folder
     raise ModelError(
         f"--model {name}: expected a folder with {CARD}, found none, nor {places[1]}, nor "
         f"{places[2]}",
-        hint="name a checkpoint of jatsr train, its training, or a folder written by jatsr "
-        "import-checkpoint",
+        hint="name a checkpoint of jatsr train, its training, a folder written by jatsr export, or "
+        f"a model that comes with jatsr: {', '.join(shipped_models())}",
     )
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(card.parent.name for card in SHIPPED.glob(f"*/{CARD}"))
 
 
 def load_network(folder: Path) -> tuple[DiT, Card]:
@@ -197,7 +210,8 @@ def load_network(folder: Path) -> tuple[DiT, Card]:
             )
         with torch.device("meta"):
             network = DiT(card.config)
-        network.load_state_dict(load_file(weights), strict=True, assign=True)
+        state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+        network.load_state_dict(state, strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights} does not fit: {error}", hint="copy it again") from error
     return network.eval(), card

@@ -98,6 +98,7 @@ def _settings(options: dict[str, Any], default_seconds: float | None) -> Setting
         clip_seconds=clip_seconds(options["clip_seconds"], default_seconds),
         cutoff=options["cutoff"],
         seed=options["seed"],
+        baselines=options["baselines"],
     )
 
 

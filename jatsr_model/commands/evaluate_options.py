@@ -37,6 +37,7 @@ _MODEL: Options = (
     ("--data", {"type": _PATH, "help": "Music with its upper band: a file or a folder."}),
     ("--rates", {"default": RATES, "show_default": True, "metavar": "HZ,HZ,...",
                  "help": "Of the low-res versions."}),
+    ("--baselines", {"is_flag": True, "help": "Also measure what can be had without learning."}),
     *SAMPLING,
 )  # fmt: skip
 _BOTH: Options = (

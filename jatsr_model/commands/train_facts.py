@@ -33,11 +33,12 @@ def announcement(task: Task, world: World) -> list[str]:
     begins = f"step {task.checkpoint.step} of " if task.checkpoint else ""
     crops = "crop" if recipe.overfit == 1 else "crops"
     learned = f"{recipe.overfit} {crops} by heart of " if recipe.overfit else ""
+    timed = "" if known.prediction == "envelope" else f"; t {recipe.times}"
     return [
         f"model    {recipe.model}, {count / 1e6:.1f} M parameters, {recipe.precision} on "
         f"{ranks}{world.device}{shared}",
         f"data     {learned}{task.dataset}, {recipe.batch_size} crops of {seconds:.1f} s per step",
-        f"loss     {losses}; t {recipe.times}",
+        f"loss     {losses}{timed}",
         f"steps    {begins}{recipe.steps}, {recipe.schedule} from {recipe.lr:g}",
         f"folder   {task.folder}",
     ]

@@ -30,12 +30,13 @@ RECIPE: Table = (
     ("--times", str, "Law of t: logit-normal, uniform, u-shape or tent.  [logit-normal]"),
     ("--condition-dropout", float, "How often a condition is left out.  [0.1]"),
     ("--condition-noise", float, "Noise on low-res latents, in their units.  [0]"),
+    ("--equalise", float, "Random equaliser, in log units; for mdct latents.  [0]"),
     ("--precision", click.Choice(["fp32", "bf16"]), "Of the network.  [bf16 on GPUs, else fp32]"),
     ("--overfit", _WHOLE, "Learn so many crops by heart, then sample them: a check."),
     ("--seed", int, "Of weights, order and chance.  [0]"),
 )
-LOSS = ("--loss", "Weight of mse, charbonnier, frequency, multiscale or consistency; several times."
-        "  [those of the model]")  # fmt: skip
+LOSS = ("--loss", "Weight of mse, charbonnier, frequency, multiscale, consistency or levels; "
+        "several times.  [those of the model]")  # fmt: skip
 
 RUNTIME: Table = (
     ("--device", str, "cpu, cuda, cuda:1.  [the best there is]"),

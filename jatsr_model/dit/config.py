@@ -10,7 +10,7 @@ from shards.errors import ConfigError
 
 Norm = Literal["layer", "scaled-layer", "rms"]
 Mlp = Literal["gelu", "swiglu"]
-Entry = Literal["bottleneck", "linear", "convolution"]
+Entry = Literal["bottleneck", "linear", "convolution", "levels"]
 Modulation = Literal["block", "shared", "token"]
 TimeEmbedding = Literal["sinusoid", "fourier"]
 Null = Literal["zero", "learned"]
@@ -24,7 +24,7 @@ _CHOICES = {
     "null": Null,
 }
 _AT_LEAST_1 = ("latent_dim", "hidden", "depth", "heads", "kv_heads", "mlp_hidden", "patch",
-               "bottleneck")  # fmt: skip
+               "bottleneck", "band")  # fmt: skip
 _AT_LEAST_0 = ("rotary", "text_dim", "text_kv_heads", "rolloff_dim")
 
 
@@ -43,7 +43,8 @@ class DiTConfig:
         patch: frames per token.
         entry: how patches become tokens: ``bottleneck`` (linear, GELU, linear), ``linear``, or
             ``convolution`` (residual 1x1 convolutions at both ends, linear without bias, no last
-            norm, as in Stable Audio).
+            norm, as in Stable Audio), or ``levels`` (linear, of the levels of the low-res latents
+            alone: for envelopes, which depend neither on noise nor on its time).
         bottleneck: width between the two layers of a ``bottleneck`` entry.
         norm: ``layer`` without parameters, ``scaled-layer`` with a scale, or ``rms``.
         modulation: how time acts: ``block`` (adaLN-Zero, one projection per block), ``shared`` (one
@@ -63,6 +64,8 @@ class DiTConfig:
         null: what stands for a condition that is not given.
         skip: noisy and low-res latents go around the blocks, see ``Skip``; for networks that
             predict data.
+        power: power of a latent that is proportional to energy, 2 or 4; for envelopes.
+        band: neighbouring channels whose levels enter as one; for envelopes.
         legacy: zeros that fill the last patch are attended to, as in the original; only with a
             ``bottleneck`` entry.
     """
@@ -90,6 +93,8 @@ class DiTConfig:
     rolloff_dim: int = 0
     null: Null = "zero"
     skip: bool = False
+    power: int = 2
+    band: int = 1
     legacy: bool = False
 
     def __post_init__(self) -> None:
@@ -128,6 +133,8 @@ class DiTConfig:
                 f"rolloff_dim is {self.rolloff_dim} and text_dim {self.text_dim}",
                 hint="with text they must be equal: roll-offs are tokens beside the text",
             )
+        if self.power not in (2, 4):
+            raise ConfigError(f"power is {self.power}", hint="2 or 4")
         if self.legacy and self.entry != "bottleneck":
             raise ConfigError(
                 f"legacy with a {self.entry} entry", hint="the originals have entry 'bottleneck'"
@@ -146,6 +153,11 @@ class DiTConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}", hint="0 or more, below 1")
         if not math.isfinite(self.time_scale):
             raise ConfigError(f"time_scale is {self.time_scale}", hint="give a finite number")
+
+    @property
+    def tells_levels(self) -> bool:
+        """Whether it is a network for envelopes."""
+        return self.entry == "levels"
 
     @property
     def head_dim(self) -> int:

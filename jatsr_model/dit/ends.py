@@ -8,17 +8,26 @@ from torch import Tensor, nn
 from jatsr_model.dit.config import DiTConfig
 from jatsr_model.dit.layers import make_norm
 from jatsr_model.dit.patches import Grid, patchify, unpatchify
+from jatsr_model.envelopes import features
 
 _MOST = 5.0  # log s is taken to lie between -_MOST and _MOST
 _TINY = 1e-12  # where t is 0 or 1 and s at its end
 
 
 class Entry(nn.Module):
-    """Noisy and low-res latents ``[B, 2 C, T]`` -> tokens ``[B, N, hidden]``."""
+    """Noisy and low-res latents ``[B, 2 C, T]`` -> tokens ``[B, N, hidden]``.
+
+    Of signed numbers a projection makes signed sums, in which the loudness of a band is lost: a
+    network for envelopes therefore gets logarithms of energies.
+    """
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        width, convolves = 2 * config.latent_dim * config.patch, config.entry == "convolution"
+        self.config, convolves = config, config.entry == "convolution"
+        channels = (
+            -(-config.latent_dim // config.band) if config.tells_levels else 2 * config.latent_dim
+        )
+        width = channels * config.patch
         self.convolution = _residual(2 * config.latent_dim) if convolves else None
         if config.entry == "bottleneck":
             self.project: nn.Module = nn.Sequential(
@@ -31,6 +40,9 @@ class Entry(nn.Module):
 
     def forward(self, latents: Tensor, grid: Grid) -> Tensor:
         """Project the patches."""
+        if self.config.tells_levels:
+            low = grid.masked(latents.chunk(2, dim=1)[1])
+            latents = features(low, self.config.power, self.config.band)
         if self.convolution is not None:
             latents = grid.masked(latents)  # NaN behind the end would reach the weights
             latents = latents + self.convolution(latents)

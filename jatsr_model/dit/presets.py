@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from jatsr_model.dit.config import DiTConfig
@@ -82,6 +83,24 @@ def _ours(hidden: int, depth: int, kv_heads: int, mlp_hidden: int) -> DiTConfig:
 
 def _mdct(config: DiTConfig, bottleneck: int) -> DiTConfig:
     return replace(config, latent_dim=512, patch=2, entry="bottleneck", bottleneck=bottleneck)
+
+
+_ENVELOPE = DiTConfig(
+    latent_dim=72,
+    hidden=256,
+    depth=4,
+    heads=4,
+    kv_heads=2,
+    mlp="swiglu",
+    mlp_hidden=768,
+    patch=2,
+    entry="levels",
+    norm="layer",
+    modulation="token",
+    qk_norm=True,
+    band=4,
+)
+_envelope = partial(Preset, prediction="envelope", losses={"levels": 1.0})
 
 
 def _published(
@@ -161,6 +180,18 @@ _ALL = (
         config=replace(_ours(1280, 24, 4, 3200), text_dim=768, text_kv_heads=4, rolloff_dim=768),
         space="dac-72",
         about="the cost of v3, with roll-offs and text",
+    ),
+    _envelope(
+        name="envelope",
+        config=_ENVELOPE,
+        space="dac-72",
+        about="envelopes alone, made to sound in one step",
+    ),
+    _envelope(
+        name="mdct-envelope",
+        config=replace(_ENVELOPE, latent_dim=512, power=4),
+        space="mdct",
+        about="the embedded codec, envelopes alone: what comes with jatsr",
     ),
     Preset(
         name="mdct-xs",

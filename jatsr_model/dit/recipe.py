@@ -12,6 +12,9 @@ from shards.errors import ConfigError
 
 Space = Literal["dac-z", "dac-72", "mdct", "stable-audio"]
 
+Prediction = Literal["x", "v", "envelope"]
+"""Data, velocity, or log deviations of the data, which no path leads to: see ``envelopes``."""
+
 FRAME_RATE = 44_100 / 512  # frames per second of DAC and of the embedded codec
 MSE: Mapping[str, float] = MappingProxyType({"mse": 1.0})
 
@@ -37,7 +40,7 @@ class Preset:
         about: one line.
         claims: what documents say of its size.
         frame_rate: latent frames per second.
-        prediction: what the network predicts, ``x`` (data) or ``v`` (velocity).
+        prediction: what the network predicts, ``x`` (data), ``v`` (velocity) or ``envelope``.
         times: law of t in training.
         losses: weights by name.
         published: whether it is somebody else's; only such have a legacy mode.
@@ -49,7 +52,7 @@ class Preset:
     about: str
     claims: tuple[Claim, ...] = ()
     frame_rate: float = FRAME_RATE
-    prediction: Literal["x", "v"] = "x"
+    prediction: Prediction = "x"
     times: str = "logit-normal"
     losses: Mapping[str, float] = field(default_factory=lambda: MSE)
     published: bool = False

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from jatsr_model.chance import Chance
 from jatsr_model.dit.conditions import Conditions
-from jatsr_model.flow.path import Prediction, interpolate, target, to_data
+from jatsr_model.dit.recipe import Prediction
+from jatsr_model.flow.path import interpolate, target, to_data
 from jatsr_model.flow.times import TimeLaw, sample
 from jatsr_model.losses import Guess, LossSum
 from jatsr_model.losses.total import MAIN
@@ -68,15 +70,17 @@ class Objective:
     """What a network is trained for.
 
     Args:
-        prediction: ``x`` or ``v``.
+        prediction: ``x``, ``v`` or ``envelope``.
         times: law of t.
         losses: and their weights.
         condition_dropout: probability of leaving out a condition of a sample.
         condition_noise: standard deviation of the noise on the normalised low-res latents.
+        power: of a latent that is proportional to energy.
 
     Raises:
-        ConfigError: losses of the data with ``v``. Data are ``z + (1 - t) v``, so that their
-            gradients would fade where t lets them act.
+        ConfigError: ``levels`` and ``envelope`` without one another. Losses of the data with
+            ``v``: data are ``z + (1 - t) v``, so that their gradients would fade where t lets them
+            act.
     """
 
     prediction: Prediction
@@ -84,10 +88,18 @@ class Objective:
     losses: LossSum
     condition_dropout: float = 0.1
     condition_noise: float = 0.0
+    power: int = 2
 
     def __post_init__(self) -> None:
         """Check that losses and prediction fit together."""
-        of_data = [name for name in self.losses.chosen if name not in MAIN]
+        chosen, tells = self.losses.chosen, self.prediction == "envelope"
+        if ("levels" in chosen) != tells or (tells and len(chosen) > 1):
+            raise ConfigError(
+                f"--loss {', '.join(chosen)}: networks that tell envelopes learn from "
+                "'levels' alone, and no other network does",
+                hint="leave out --loss",
+            )
+        of_data = [name for name in chosen if name not in MAIN]
         if self.prediction == "v" and of_data:
             raise ConfigError(
                 f"--loss {', '.join(of_data)}: not with a network that predicts velocity",
@@ -126,6 +138,8 @@ class Objective:
             noise: ``[B, C, T]``.
             t: float32 ``[B]``.
         """
+        if self.prediction == "envelope":
+            return self._envelope(network, truth, given)
         z = interpolate(noise, truth.data, t)
         output = network(z, t, given, truth.lengths)
         guess = Guess(
@@ -141,8 +155,20 @@ class Objective:
 
     def step(self, network: Network, truth: Truth, given: Conditions, chance: Chance) -> Step:
         """Draw and evaluate: one training step up to the loss."""
+        if self.prediction == "envelope":
+            return self._envelope(network, truth, given)
         noise, t, given = self.draw(truth, given, chance)
         return self.evaluate(network, truth, given, noise, t)
+
+    def _envelope(self, network: Network, truth: Truth, given: Conditions) -> Step:
+        """Of a network that knows neither noise nor its time."""
+        none, t = torch.zeros_like(truth.data), truth.data.new_zeros(len(truth.data))
+        level = network(none, t, given, truth.lengths)
+        guess = Guess(
+            output=level, target=none, data_hat=none, data=truth.data, level=level, power=self.power
+        )
+        terms = self.losses.terms(guess, t, truth.lengths)
+        return Step(loss=self.losses.total(terms), terms=terms, t=t, output=level, guess=guess)
 
     def without_dropout(self) -> Objective:
         """The same, with all conditions as they are given."""

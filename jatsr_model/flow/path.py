@@ -7,11 +7,9 @@ up to there they are exact, as everything else is.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-Prediction = Literal["x", "v"]
+from jatsr_model.dit.recipe import Prediction
 
 GUARD = 1e-4
 

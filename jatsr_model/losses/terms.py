@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jatsr_model.envelopes import MOST, energies
 from shards.errors import ConfigError
 
 CHARBONNIER_EPSILON = 1e-3
@@ -26,6 +28,10 @@ FLOOR = 0.5
 LOW_BAND = 0.3
 PHASE_WEIGHT = 0.1
 SCALES = (1, 2, 4)
+# Of ``levels``: rows and frames, and the weight of each.
+NEIGHBOURHOODS = (((1, 1), 0.1), ((1, 6), 0.3), ((4, 3), 1.0), ((16, 2), 0.5))
+LEVEL_SCALE = 4.0
+LEAST_LEVEL = 0.01  # of a standardised latent: what is fainter is silence
 # Measured on white noise, for errors from 0.02 to 0.3: see the test of gradients.
 FREQUENCY_SCALE = 2.0
 MULTISCALE_SCALE = 1.5
@@ -40,6 +46,8 @@ class Guess:
         target: what the output should be.
         data_hat: the data that follow from the output.
         data: the truth.
+        level: log deviation of the data, of a network for envelopes.
+        power: of a latent that is proportional to energy, for ``levels``.
         low: low-res latents in the units of the data (not of low-res latents), for consistency.
         cutoff: ``[B]``, where the low-res signal ends, as a share of the Nyquist frequency.
         lengths: int64 ``[B]``, where samples end before T; there everything is zero.
@@ -49,6 +57,8 @@ class Guess:
     target: Tensor
     data_hat: Tensor
     data: Tensor
+    level: Tensor | None = None
+    power: int = 2
     low: Tensor | None = None
     cutoff: Tensor | None = None
     lengths: Tensor | None = None
@@ -63,13 +73,14 @@ class Guess:
         tensors = {
             name: value.to(torch.float32)
             for name, value in vars(self).items()
-            if value is not None and name != "lengths"
+            if isinstance(value, Tensor) and name != "lengths"
         }
         if lengths is not None:
+            # behind the end: nothing, and nothing expected
             inside = torch.arange(self.data.shape[-1], device=lengths.device) < lengths[:, None]
             for name in tensors.keys() - {"cutoff"}:
                 tensors[name] = tensors[name].where(inside[:, None], 0)
-        return replace(self, **tensors, lengths=lengths)
+        return replace(self, **cast(Any, tensors), lengths=lengths)
 
 
 def mse(guess: Guess) -> Tensor:
@@ -113,6 +124,37 @@ def multiscale(guess: Guess) -> Tensor:
     return MULTISCALE_SCALE * squares * guess.stretch
 
 
+def levels(guess: Guess) -> Tensor:
+    """Mean squares of the errors of levels, in units of log s, at several resolutions.
+
+    Energies of data and of the envelope are averaged over neighbourhoods, and the logarithms of
+    these compared: large ones learn fast, small ones tell partials and attacks. Averages of n
+    squares of normal numbers have a mean logarithm of ``digamma(n / 2) - log(n / 2)``.
+
+    Raises:
+        ConfigError: the network tells no levels.
+    """
+    if guess.level is None:
+        raise ConfigError(
+            "--loss levels: only for networks that tell envelopes", hint="such as mdct-envelope"
+        )
+    power, least = guess.power, LEAST_LEVEL**guess.power
+    told = torch.exp(power * guess.level.clamp(-MOST, MOST))
+    if guess.lengths is not None:
+        inside = torch.arange(told.shape[-1], device=told.device) < guess.lengths[:, None]
+        told = told * inside[:, None]
+    found = energies(guess.data, power)
+    total = told.new_zeros(len(told))
+    for (rows, frames), weight in NEIGHBOURHOODS:
+        size = min(rows, told.shape[1]), min(frames, told.shape[2])
+        logs = [torch.log(functional.avg_pool2d(x[:, None], size) + least)
+                for x in (found, told)]  # fmt: skip
+        half = torch.tensor(size[0] * size[1] / 2)
+        error = logs[0] - logs[1] - float(torch.digamma(half) - torch.log(half))
+        total = total + weight * _mean((error / power).square())
+    return LEVEL_SCALE * total * guess.stretch
+
+
 def consistency(guess: Guess) -> Tensor:
     """Mean square difference from the low-res latents, in the channels below their cutoff.
 
@@ -147,6 +189,7 @@ LOSSES: Mapping[str, Callable[[Guess], Tensor]] = MappingProxyType(
         "charbonnier": charbonnier,
         "frequency": frequency,
         "multiscale": multiscale,
+        "levels": levels,
     }
 )
 """Those that suit any latents; which consistency does is for ``losses_for`` to choose."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from jatsr_model.losses.terms import LOSSES, Guess
 from shards.errors import ConfigError
 
-MAIN = ("mse", "charbonnier")
+MAIN = ("mse", "charbonnier", "levels")
 # The others are gated: early on the best guess is a blurred mean, which must not look like data.
 GATE_OPENS, GATE_OPEN = 0.5, 0.75
 
@@ -57,7 +57,7 @@ class LossSum:
             )
         if not any(self.weights.get(name, 0) for name in MAIN):
             raise ConfigError(
-                f"--loss: neither mse nor charbonnier in {dict(self.weights)}",
+                f"--loss: none of mse, charbonnier and levels in {dict(self.weights)}",
                 hint="the others say nothing about early times; give mse=1",
             )
 

@@ -23,6 +23,7 @@ class Settings:
         cutoff: Hz, where the low-res inputs end; None: as each case says.
         seed: of the bootstrap.
         resamples: of the bootstrap.
+        baselines: compare what can be had without learning, too; where a model is tried.
     """
 
     rate: int = 44100
@@ -31,6 +32,7 @@ class Settings:
     cutoff: float | None = None
     seed: int = 0
     resamples: int = 2000
+    baselines: bool = False
 
     def __post_init__(self) -> None:
         """Check the values.

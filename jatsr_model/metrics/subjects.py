@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from jatsr_model.audio.blocks import Block
+from jatsr_model.metrics.baselines import extrapolated, filled_with_noise
 from jatsr_model.metrics.clips import converted, fitted, read_clip
 from jatsr_model.metrics.music import Music
 from jatsr_model.metrics.round_trip import round_trip
@@ -26,7 +29,9 @@ from jatsr_model.upsampling.sound import gain_for
 from shards.errors import TrackError
 
 CODEC, MODEL = "codec", "model"
+LINE, NOISE = "line", "noise"  # see ``baselines``
 ENDING = ".wav"
+KEPT = 0.9  # of half a rate: above lie the slope of the resampler, and crossovers
 FLOAT_WAV = OutputFormat("wav", None)
 _REFERENCE = "reference"
 
@@ -41,6 +46,7 @@ class Subject:
         source: facts of the file.
         facts: what was measured of its clip.
         has_codec: whether there is a codec to measure.
+        has_baselines: whether what needs no learning is measured, too.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Subject:
     source: Mapping[str, object]
     facts: Facts
     has_codec: bool
+    has_baselines: bool = False
 
     def low(self, rate: int) -> Path:
         """Its version at a lower rate."""
@@ -72,6 +79,8 @@ class Subject:
         reference = read_sound(_path(self.folder, _REFERENCE))
         low = read_sound(self.low(rate))
         waves = {INPUT: converted(low.wave, rate, reference.rate)}
+        if self.has_baselines:
+            waves |= _baselines(waves[INPUT], reference, rate)
         if self.has_codec:
             waves[CODEC] = read_sound(_path(self.folder, CODEC)).wave
         waves[MODEL] = read_sound(self.made(rate)).wave
@@ -82,7 +91,7 @@ class Subject:
             candidates={
                 name: Sound(fitted(wave, length), reference.rate) for name, wave in waves.items()
             },
-            cutoff=rate / 2,
+            cutoff=KEPT * rate / 2,
             sources={"source": self.source},
             notes=tuple(self._notes(rate, result)),
         )
@@ -121,7 +130,7 @@ def prepare(
     _write(reference, clip.wave, settings.rate)
     facts = inspect_file(reference).facts
     about = {**clip.facts, "bandwidth_hz": facts.bandwidth.hertz}
-    subject = Subject(music.name, folder, about, facts, model is not None)
+    subject = Subject(music.name, folder, about, facts, model is not None, settings.baselines)
     for rate in rates:
         _write(subject.low(rate), converted(clip.wave, settings.rate, rate), rate)
     if model is not None:
@@ -129,6 +138,15 @@ def prepare(
         back = round_trip(model, clip.wave, settings.rate, gain)
         _write(_path(folder, CODEC), back, settings.rate)
     return subject
+
+
+def _baselines(low: Block, reference: Sound, rate: int) -> dict[str, Block]:
+    """Of a mono clip."""
+    length = reference.wave.shape[1]
+    own, truth = torch.from_numpy(fitted(low, length)[0]), torch.from_numpy(reference.wave[0])
+    cutoff = KEPT * rate / reference.rate
+    made = {LINE: extrapolated(own, cutoff), NOISE: filled_with_noise(own, truth, cutoff)}
+    return {name: wave.numpy()[None] for name, wave in made.items()}
 
 
 def _path(folder: Path, what: str) -> Path:

@@ -19,6 +19,7 @@ from jatsr_model.metrics.report import (
     number,
     row_facts,
 )
+from jatsr_model.metrics.subjects import KEPT
 
 _MOST_NOTES = 20
 
@@ -39,7 +40,7 @@ class TrialReport:
     def facts(self) -> dict[str, Any]:
         """Everything that the numbers depend on."""
         settings = next(iter(self.reports.values())).settings.facts
-        return {**settings, "cutoff": "half of each rate", **self.setup}
+        return {**settings, "cutoff": f"{KEPT:.0%} of half of each rate", **self.setup}
 
     @property
     def rows(self) -> list[tuple[int, Row]]:
@@ -58,7 +59,7 @@ def as_json(trials: TrialReport) -> dict[str, Any]:
     return {
         "settings": trials.facts,
         "rates": [
-            {"rate": rate, "cutoff_hz": rate / 2, **mean_facts(report)}
+            {"rate": rate, "cutoff_hz": KEPT * rate / 2, **mean_facts(report)}
             for rate, report in trials.reports.items()
         ],
         "files": [{"rate": rate, **row_facts(row)} for rate, row in trials.rows],

@@ -61,7 +61,7 @@ def sample(
             hint="take a grid of time_grid()",
         )
     start = noise.to(torch.promote_types(noise.dtype, torch.float32))
-    with _evaluating(network):
+    with evaluating(network):
         velocity = guided_velocity(network, prediction, given, guidance, lengths)
         # only Heun's last step asks for the velocity at t = 1, which predicted data do not have
         avoid = prediction == "x" and solver == "heun"
@@ -97,7 +97,7 @@ def guided_velocity(
 
 
 @contextmanager
-def _evaluating(network: Network) -> Iterator[None]:
+def evaluating(network: Network) -> Iterator[None]:
     """Without dropout; every module is then in the mode that it was in before."""
     if not isinstance(network, nn.Module):
         yield

@@ -16,6 +16,7 @@ from jatsr_model.flow import Objective, time_law
 from jatsr_model.latents import LatentDecoder, codec_on
 from jatsr_model.losses import AudioConsistency, losses_for
 from jatsr_model.model_folder import Card, load_network, read_card
+from jatsr_model.training.augment import Augment
 from jatsr_model.training.data import validation_batches
 from jatsr_model.training.feed import Feed
 from jatsr_model.training.rehearsal import Rehearsal
@@ -83,6 +84,7 @@ class Parts:
             losses=losses_for(recipe.losses, self.preset.space, audio),
             condition_dropout=recipe.condition_dropout,
             condition_noise=recipe.condition_noise,
+            power=self.preset.config.power,
         )
 
     def validation(self, micro: int) -> Validation | None:
@@ -103,6 +105,20 @@ class Parts:
             world=self.world,
             precision=task.recipe.precision,
         )
+
+    @property
+    def augment(self) -> Augment:
+        """Of batches in training.
+
+        Raises:
+            ConfigError: the latents are no bands of audio.
+        """
+        recipe, space = self.task.recipe, self.preset.space
+        if recipe.equalise and space != "mdct":
+            raise ConfigError(
+                f"--equalise: latents of {space} are no bands of audio", hint="leave it out"
+            )
+        return Augment(recipe.equalise)
 
     @property
     def measure(self) -> str:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from jatsr_data import Batch
+from jatsr_model.dit import Conditions, DiT
 from jatsr_model.flow import Prediction
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.metrics.log_spectral import lsd
-from jatsr_model.sampling import sample
+from jatsr_model.sampling import fill, sample
 from jatsr_model.training.feed import Feed, chance_of
 from jatsr_model.training.settings import Precision
 from jatsr_model.training.step import autocast
@@ -58,16 +59,14 @@ class Rehearsal:
     precision: Precision
 
     @torch.no_grad()
-    def __call__(self, network: nn.Module) -> Heard:
+    def __call__(self, network: DiT) -> Heard:
         """Sample and listen; the network is left in evaluation mode."""
         network.eval()
         truth, given = self.feed(self.batch)
         chance = chance_of(self.batch, SEED, BUCKETS + 1, range(len(self.batch)), self.feed.device)
         noise = chance.normal("noise", *truth.data.shape[1:])
         with autocast(self.feed.device, self.precision):
-            found = sample(
-                network, self.prediction, given, noise, steps=self.steps, lengths=truth.lengths
-            )
+            found = self._sampled(network, given, noise, truth.lengths)
         error = (found - truth.data).square().mean() / truth.data.square().mean()
         values = {"Val/SampleError": float(error)}
         wanted, low = self._references
@@ -81,6 +80,13 @@ class Rehearsal:
             for k, wave in enumerate(sound)
         }
         return Heard(values, waves)
+
+    def _sampled(
+        self, network: DiT, given: Conditions, noise: Tensor, lengths: Tensor | None
+    ) -> Tensor:
+        if self.prediction == "envelope":
+            return fill(network, self.feed.normaliser, given, noise, lengths)
+        return sample(network, self.prediction, given, noise, steps=self.steps, lengths=lengths)
 
     @cached_property
     def _references(self) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,7 @@ def open_training(
         recipe=recipe,
         world=world,
         micro=micro,
+        augment=parts.augment,
     )  # fmt: skip
     return Trainer(
         network=parts.network,

@@ -39,6 +39,7 @@ class Recipe:
         times: law of t.
         condition_dropout: probability with which a condition of a crop is left out.
         condition_noise: standard deviation of noise on the normalised low-res latents.
+        equalise: strength of a random equaliser, see ``Augment``; only for ``mdct``.
         precision: ``bf16`` runs the network under autocast.
         text_encoder: identity of the text encoder; empty without text.
         overfit: train on so many crops only; 0 for the dataset.
@@ -63,6 +64,7 @@ class Recipe:
     times: str = "logit-normal"
     condition_dropout: float = 0.1
     condition_noise: float = 0.0
+    equalise: float = 0.0
     precision: Precision = "fp32"
     text_encoder: str = ""
     overfit: int = 0
@@ -85,7 +87,7 @@ class Recipe:
         for beta in self.betas:
             if not 0 <= beta < 1:
                 raise ConfigError(f"--betas {beta}: expected numbers from 0 to below 1")
-        for name in ("weight_decay", "condition_noise"):
+        for name in ("weight_decay", "condition_noise", "equalise"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"{flag(name)} {getattr(self, name)}: expected 0 or more")
 

@@ -13,7 +13,9 @@ from torch.optim import Optimizer
 
 from jatsr_data import Batch
 from jatsr_data.draws import draws
+from jatsr_model.chance import Chance
 from jatsr_model.flow import Objective
+from jatsr_model.training.augment import NO_CHANGE, Augment
 from jatsr_model.training.ema import Ema
 from jatsr_model.training.feed import Feed, chance_of
 from jatsr_model.training.optimizer import step_if_finite
@@ -51,6 +53,7 @@ class Stepper:
         recipe: of the training.
         world: of ranks.
         micro: crops that are in memory at once.
+        augment: changes batches before they are used.
     """
 
     network: nn.Module
@@ -62,6 +65,7 @@ class Stepper:
     recipe: Recipe
     world: World
     micro: int
+    augment: Augment = NO_CHANGE
 
     def __call__(self, step: int, batch: Batch) -> Outcome:
         """Take step number ``step``, from 0, on this rank's share of the global batch."""
@@ -95,7 +99,9 @@ class Stepper:
         places = range(self.world.rank, self.world.size * len(batch), self.world.size)
         some = batch.rows(rows)
         device = self.feed.device
-        chance = chance_of(some, self.recipe.seed, step, places[rows.start : rows.stop], device)
+        mine = places[rows.start : rows.stop]
+        chance = chance_of(some, self.recipe.seed, step, mine, device)
+        some = self.augment(some, Chance(self.recipe.seed, step, mine))
         with autocast(device, self.recipe.precision):
             found = self.objective.step(self.network, *self.feed(some), chance)
         torch.autograd.backward(found.loss * share)

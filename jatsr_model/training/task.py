@@ -47,6 +47,12 @@ class Task:
         Raises:
             ConfigError: values that do not fit together; names the flags.
         """
+        if self.recipe.overfit and preset(self.recipe.model).prediction == "envelope":
+            raise ConfigError(
+                f"--overfit: {self.recipe.model} tells envelopes, of which no crop can be sampled "
+                "back",
+                hint="watch Loss/levels fall instead, with a dataset of few files",
+            )
         if self.recipe.overfit and not self.runtime.sample_every:
             raise ConfigError(
                 "--overfit judges by what is sampled at the end", hint="leave out --sample-every 0"

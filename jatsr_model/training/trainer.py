@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
+from jatsr_model.dit import DiT
 from jatsr_model.training.agreement import Agreement
 from jatsr_model.training.data import Batches
 from jatsr_model.training.interrupt import Interrupt
@@ -42,7 +41,7 @@ class Trainer:
         watch: for gradients that are not finite.
     """
 
-    network: nn.Module
+    network: DiT
     stepper: Stepper
     batches: Batches
     validation: Validation | None

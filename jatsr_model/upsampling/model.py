@@ -80,6 +80,16 @@ class Model:
         return float(recipe.get("condition_dropout", 0.0))
 
     @property
+    def tells_envelopes(self) -> bool:
+        """Whether sound is made of an envelope, in one step, and not by a flow."""
+        return self.card.prediction == "envelope"
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether the channels of its latents are bands of audio."""
+        return self.codec.name == "mdct"
+
+    @property
     def has_rolloff(self) -> bool:
         """Whether roll-offs are a condition."""
         return bool(self.network.config.rolloff_dim)

@@ -15,15 +15,16 @@ _WHOLE = click.IntRange(min=1)
 _NAMES = {"--cfg": "guidance", "--cfg-text": "text_guidance", "--target-rolloff": "target_hz",
           "--json": "as_json", "--csv": "as_csv", "--format": "container"}  # fmt: skip
 
+DEFAULT = "music"  # the model that is meant where none is named; it comes with the package
 MODEL: dict[str, Any] = {
     "metavar": "PATH|NAME|identity",
-    "help": "Checkpoint of jatsr train, or the name of a training in runs; identity only "
-    "resamples.",
+    "help": "Checkpoint of jatsr train, the name of a training in runs, or music, which comes with "
+    "jatsr; identity only resamples.",
 }
 SAMPLING: Options = (
     ("--target-rolloff", {"type": float, "metavar": "HZ",
                           "help": "Brightness: below it lies 98.5 % of the spectrum.  [15000]"}),
-    ("--steps", {"type": _WHOLE, "default": 16, "show_default": True, "help": "Of the solver."}),
+    ("--steps", {"type": _WHOLE, "help": "Of the solver.  [1 for envelopes, else 16]"}),
     ("--solver", {"type": click.Choice(["euler", "midpoint", "heun"]), "default": "euler",
                   "show_default": True, "help": "The last two compute twice per step."}),
     ("--grid", {"type": click.Choice(["uniform", "linear-quadratic"]), "default": "uniform",

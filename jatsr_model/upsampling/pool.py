@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from jatsr_model.dit import Conditions
-from jatsr_model.sampling import sample, time_grid
+from jatsr_model.sampling import Move, fill, sample, time_grid
 from jatsr_model.text import Embedded
 from jatsr_model.upsampling.model import Model
-from jatsr_model.upsampling.settings import Settings
+from jatsr_model.upsampling.settings import STEPS, Settings
 from shards.errors import EnvironmentFailure
 
 
@@ -31,12 +31,14 @@ class Request:
         low: normalised low-res latents ``[U, D, T]`` on the device: of the U different channels.
         noise: float32 ``[U, D, T]``, as much alike as the channels are.
         rolloff: of the input and of the target, as shares of the Nyquist frequency.
+        moves: of every channel, where an envelope is filled with the band below; else empty.
         rows: sampled channels so far, ``[D, T]`` each; None where one is still to come.
     """
 
     low: Tensor
     noise: Tensor
     rolloff: tuple[float, float]
+    moves: Sequence[Move]
     rows: list[Tensor | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class Pool:
         self, model: Model, settings: Settings, window: int, text: Embedded | None = None
     ) -> None:
         self._model, self._settings, self._window, self._text = model, settings, window, text
-        self._times = time_grid(settings.grid, settings.steps)
+        self._times = time_grid(settings.grid, settings.steps or STEPS)
         self.together = model.device.type != "cpu"
         # Whole windows and those of signals that end before: kernels with a mask round otherwise.
         self._waiting: dict[bool, list[_Slot]] = {True: [], False: []}
@@ -124,16 +126,27 @@ class Pool:
         drawn = [self._padded(slot.request.noise[slot.row]) for slot in slots]
         frames = [slot.request.low.shape[-1] for slot in slots]
         short = any(count < self._window for count in frames)
+        noise, given = torch.stack(drawn).to(device), self._conditions(slots, low)
+        lengths = torch.tensor(frames, device=device) if short else None
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            if model.tells_envelopes:
+                return fill(
+                    model.network,
+                    model.decoder.normaliser,
+                    given,
+                    noise,
+                    lengths,
+                    [slot.request.moves[slot.row] for slot in slots] if model.has_bands else (),
+                )
             return sample(
                 model.network,
                 model.card.prediction,
-                self._conditions(slots, low),
-                torch.stack(drawn).to(device),
+                given,
+                noise,
                 steps=self._times,
                 solver=settings.solver,
                 guidance=settings.guided,
-                lengths=torch.tensor(frames, device=device) if short else None,
+                lengths=lengths,
             )
 
     def _conditions(self, slots: Sequence[_Slot], low: Tensor) -> Conditions:

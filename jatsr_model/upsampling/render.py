@@ -61,6 +61,8 @@ class Renderer:
         self._pool: Pool | None = None
         self._layout: Layout | None = None
         if model is not None:
+            if model.tells_envelopes:
+                _expect_one_step(model.name, settings)
             settings.guided.require(model.condition_dropout)
             if settings.target_hz is not None and not model.has_rolloff:
                 raise ConfigError(
@@ -215,6 +217,21 @@ class Renderer:
                 self._pool.forget(rendering.track.pending)
         reason = error.message.removeprefix(f"{job.source.name}: ")
         return Result(status="failed", reason=reason, hint=error.hint, facts={})
+
+
+def _expect_one_step(name: str, settings: Settings) -> None:
+    """A model that tells envelopes is asked once, and not guided.
+
+    Raises:
+        ConfigError: something else is asked for; names the flag.
+    """
+    for flag, value in (("--steps", settings.steps or 1), ("--cfg", settings.guidance)):
+        if value != 1:
+            raise ConfigError(
+                f"{flag} {value}: the model {name} tells envelopes, of which sound is made in one "
+                "step",
+                hint="leave it out",
+            )
 
 
 def _drain(waiting: Iterable[Rendering]) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from jatsr_model.audio.blocks import Block
 from jatsr_model.codecs import frames_of
 from jatsr_model.codecs.windower import Windower
-from jatsr_model.sampling import noise_field
+from jatsr_model.excitation import distance
+from jatsr_model.sampling import Move, noise_field
 from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.pool import Request
 from jatsr_model.upsampling.rolling import Rolling
@@ -112,6 +113,7 @@ class Requests:
             low=self._model.low(stored[first]),
             noise=torch.from_numpy(self._noise(window)[first] if first else np.zeros(0)),
             rolloff=self._rolloffs(wave * kinds.signs),
+            moves=self._moves(wave[first]),
         )
         return Pending(window, request, kinds, is_last=window.stop == self._frames)
 
@@ -128,6 +130,14 @@ class Requests:
         weights = mixing(np.stack([correlation(span, self._cutoff, rate) for span in spans]))
         of_frame = np.arange(window.start, window.stop) * HOP // STEP - steps[0]
         return mixed(noise, weights[of_frame])
+
+    def _moves(self, wave: Block) -> list[Move]:
+        """Of the different channels of a window."""
+        model = self._model
+        if not (model.tells_envelopes and model.has_bands):
+            return []
+        cutoff, width = 2 * self._cutoff / model.codec.sample_rate, model.network.config.latent_dim
+        return [Move(cutoff, distance(channel, cutoff, width)) for channel in wave]
 
     def _rolloffs(self, wave: Block) -> tuple[float, float]:
         """Of the window as it is, and of what is asked for."""

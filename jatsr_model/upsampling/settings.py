@@ -12,6 +12,7 @@ from shards.files import sha256_json
 
 VERSION = 2  # of the arithmetic: another one makes other outputs
 IDENTITY = "identity"
+STEPS = 16
 RATE = 44_100  # Hz, of outputs that no model decides
 TARGET_HZ = 15_000.0  # a usual roll-off of music at full bandwidth
 Precision = Literal["fp32", "bf16"]
@@ -23,7 +24,7 @@ class Settings:
 
     Args:
         rate: Hz, of the outputs; None: of each the input's or the model's, whichever is higher.
-        steps: of the solver.
+        steps: of the solver; None for as many as the model needs: 1 for envelopes, else ``STEPS``.
         solver: ``euler``, ``midpoint`` or ``heun``.
         grid: of times.
         guidance: scale of the low-res input, 1 for none.
@@ -39,7 +40,7 @@ class Settings:
     """
 
     rate: int | None = None
-    steps: int = 16
+    steps: int | None = None
     solver: str = "euler"
     grid: str = "uniform"
     guidance: float = 1.0
@@ -58,9 +59,10 @@ class Settings:
             ConfigError: it cannot work; names the flag.
         """
         for name, least in (("steps", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value is not None and value < least:
                 flag = "--" + name.replace("_", "-")
-                raise ConfigError(f"{flag} {getattr(self, name)}: give {least} or more")
+                raise ConfigError(f"{flag} {value}: give {least} or more")
         if self.rate is not None and not 1000 <= self.rate <= 768_000:
             raise ConfigError(f"--rate {self.rate}: give 1000 to 768000 Hz")
         if not 0 < self.brightness < math.inf:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from jatsr_model.upsampling.options import MODEL, SAMPLING, Command, Options, with_options
+from jatsr_model.upsampling.options import DEFAULT, MODEL, SAMPLING, Command, Options, with_options
 from pipeline.upsample.formats import FORMATS
 
 OPTIONS: Options = (
-    ("--model", {"required": True, **MODEL}),
+    ("--model", {"default": DEFAULT, "show_default": True, **MODEL}),
     ("--format", {"type": click.Choice(list(FORMATS)),
                   "help": "Of the outputs.  [that of OUT if it is a file, else flac]"}),
     ("--bits", {"type": click.Choice(["16", "24", "float"]),

@@ -1,0 +1,259 @@
+"""Networks that tell envelopes: what they learn from, and the sound that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_dit import OURS, awake, conditions, latents
+from torch import Tensor
+
+from jatsr_data import Normaliser
+from jatsr_data.normalise import Scale
+from jatsr_model.chance import Chance
+from jatsr_model.codecs import CodecConfig, encode, load, resolve
+from jatsr_model.dit import DiTConfig, preset
+from jatsr_model.envelopes import energies, features, filled
+from jatsr_model.excitation import MOVED, distance, excitation, moved_up
+from jatsr_model.flow import Objective, time_law
+from jatsr_model.flow.objective import Truth
+from jatsr_model.losses import LOSSES, Guess, LossSum
+from jatsr_model.sampling import Move, fill
+from shards.errors import ConfigError
+
+TELLING = replace(
+    OURS, entry="levels", modulation="token", skip=False, rolloff_dim=0, power=4, band=2
+)
+powers = pytest.mark.parametrize("power", [2, 4])
+
+
+def drawn(power: int, *shape: int, seed: int = 0) -> Tensor:
+    """Data of level 0, as ``filled`` makes them."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.copysign(noise.abs() ** (2 / power), noise)
+
+
+def loss_of(level: Tensor, data: Tensor, power: int, lengths: Tensor | None = None) -> Tensor:
+    guess = Guess(output=level, target=data, data_hat=data, data=data, level=level, power=power)
+    return LossSum({"levels": 1.0}).terms(guess, torch.zeros(len(data)), lengths)["levels"]
+
+
+def objective(**changes: Any) -> Objective:
+    fields: dict[str, Any] = {
+        "prediction": "envelope",
+        "times": time_law("uniform"),
+        "losses": LossSum({"levels": 1.0}),
+        "power": 4,
+    }
+    return Objective(**{**fields, **changes})
+
+
+@powers
+def test_the_level_that_is_learned_is_that_of_the_data(power: int) -> None:
+    """Least squares over many neighbourhoods; the envelope may rise from channel to channel."""
+    truth = torch.linspace(-1.5, 1.0, 64)[None, :, None]
+    data = torch.exp(truth) * drawn(power, 4, 64, 192)
+    level = torch.zeros(1, 64, 1, requires_grad=True)
+    optimizer = torch.optim.Adam([level], lr=0.05)
+    for _ in range(200):
+        loss = loss_of(level.expand_as(data), data, power).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    error = (level.detach() - truth).squeeze()
+    assert error.mean().abs() < 0.03
+    assert error.abs().max() < 0.15
+
+
+@powers
+def test_what_is_made_of_an_envelope_has_its_energy(power: int) -> None:
+    level = torch.tensor([-1.0, 0.5])[None, :, None].expand(1, 2, 20_000)
+    noise = torch.randn(level.shape, generator=torch.Generator().manual_seed(1))
+    made = filled(level, torch.zeros_like(level), noise, power)
+    expected = torch.exp(power * level[0, :, 0])
+    torch.testing.assert_close(energies(made, power).mean(2)[0], expected, rtol=0.06, atol=0)
+
+
+@powers
+def test_what_is_within_6_db_of_the_envelope_is_kept_as_it_is(power: int) -> None:
+    level = torch.zeros(1, 6, 12)
+    low = torch.full_like(level, 0.26 ** (1 / power))  # of the energy, everywhere
+    noise = latents(1, 12)
+    inside = filled(level, low, noise, power)[:, 1:-1, 1:-1]
+    assert torch.equal(inside, low[:, 1:-1, 1:-1])
+    silent = filled(level, 0 * low, noise, power)
+    assert (silent != 0).all()
+
+
+@powers
+def test_features_are_levels_of_bands_computed_by_hand(power: int) -> None:
+    low = latents(2, 9, channels=5)
+    found = features(low, power, 2)
+    padded = np.pad(np.abs(low.double().numpy()) ** power, ((0, 0), (0, 1), (1, 1)))
+    pooled = np.stack([padded[:, :, k : k + 9] for k in range(3)]).mean(0)
+    pooled = pooled.reshape(2, 3, 2, 9).mean(2)
+    expected = np.log(pooled + 3e-3**power) * 2 / (3 * power) + 1.5
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert features(torch.zeros(1, 4, 3), power, 2).max() < -2
+
+
+def test_a_network_for_envelopes_knows_neither_noise_nor_time() -> None:
+    network, given = awake(TELLING), conditions(TELLING, 2, 8)
+    with torch.no_grad():
+        first = network(latents(2, 8, seed=5), torch.tensor([0.1, 0.7]), given)
+        other = network(latents(2, 8, seed=6), torch.tensor([0.1, 0.7]), given)
+        changed = network(latents(2, 8), torch.ones(2), replace(given, low=2 * given.low))
+    assert first.shape == (2, 6, 8)
+    assert torch.equal(first, other)
+    assert not torch.equal(first, changed)
+
+
+def test_what_lies_behind_the_end_of_a_sample_changes_nothing() -> None:
+    network, lengths = awake(TELLING), torch.tensor([8, 5])
+    given = conditions(TELLING, 2, 8)
+    other = given.low.clone()
+    other[1, :, 5:] = torch.nan
+    with torch.no_grad():
+        found, again = (
+            network(torch.zeros(2, 6, 8), torch.zeros(2), replace(given, low=low), lengths)
+            for low in (given.low, other)
+        )
+    assert torch.equal(found, again)
+    assert not found[1, :, 5:].any()
+    data = latents(2, 8)
+    losses = []
+    for junk in (0.0, 7.0):
+        level = found.clone()
+        level[1, :, 5:] = junk
+        losses.append(loss_of(level, data, 4, lengths))
+    assert torch.equal(*losses)
+
+
+def test_a_network_learns_where_its_input_says_how_loud_the_rest_is() -> None:
+    """The upper channels are as loud as the lower ones, of which alone the input consists."""
+    config = replace(TELLING, latent_dim=8, patch=2, hidden=32, mlp_hidden=64)
+    network = awake(config).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    history = []
+    for step in range(150):
+        loud = torch.exp(torch.randn(8, 1, 1, generator=generator))
+        data = loud * drawn(4, 8, 8, 16, seed=step)
+        low = data.clone()
+        low[:, 4:] = 0
+        truth, given = Truth(data=data), replace(conditions(config, 8, 16), low=low)
+        done = objective().step(network, truth, given, Chance(0, step, range(8)))
+        optimizer.zero_grad()
+        done.loss.backward()
+        optimizer.step()
+        history.append(done.loss.item())
+    assert sum(history[-20:]) < 0.6 * sum(history[:20])
+
+
+@pytest.mark.parametrize(
+    ("prediction", "weights"),
+    [("envelope", {"mse": 1.0}), ("x", {"levels": 1.0}), ("v", {"mse": 1.0, "levels": 1.0}),
+     ("envelope", {"levels": 1.0, "mse": 1.0})],
+)  # fmt: skip
+def test_envelopes_are_learned_from_levels_alone(
+    prediction: Any, weights: dict[str, float]
+) -> None:
+    with pytest.raises(ConfigError, match=r"--loss .*envelopes"):
+        objective(prediction=prediction, losses=LossSum(weights))
+
+
+def test_levels_need_a_network_that_tells_them() -> None:
+    data = latents(1, 4)
+    with pytest.raises(ConfigError, match="mdct-envelope"):
+        LOSSES["levels"](Guess(output=data, target=data, data_hat=data, data=data))
+
+
+def tone(hertz: float, frames: int = 64) -> Tensor:
+    """Coefficients of a sine, ``[512, frames]``."""
+    codec = load(resolve(CodecConfig(name="mdct")))
+    time = np.arange(frames * 512) / 44_100
+    stored = encode(codec, np.sin(2 * np.pi * hertz * time)[None].astype(np.float32))
+    z = torch.from_numpy(stored[0]).float()
+    return z * z.abs()
+
+
+def heard(coefficients: Tensor) -> Tensor:
+    codec = load(resolve(CodecConfig(name="mdct")))
+    z = torch.copysign(coefficients.abs().sqrt(), coefficients)
+    return codec.decode(z[None])[0, 4096:-4096]
+
+
+@pytest.mark.parametrize("step", [40, 41])
+def test_a_tone_that_is_moved_up_is_the_tone_so_many_channels_higher(step: int) -> None:
+    """Also by an odd number of channels: all its energy is near one frequency."""
+    hertz, channel = 3000.0, 22_050 / 512
+    moved = moved_up(tone(hertz), 0.2, step)
+    moved[:94] = 0  # the own band, white
+    wave = heard(moved)
+    power = torch.fft.rfft(wave * torch.hann_window(len(wave))).abs().square()
+    place = torch.fft.rfftfreq(len(wave), 1 / 44_100)
+    for number in (1, 2, 3):
+        wanted = hertz + number * step * channel
+        around = (place - wanted).abs() < step * channel / 2
+        near = (place - wanted).abs() < 12
+        assert power[near].sum() > 0.9 * power[around].sum()
+
+
+def test_a_band_that_is_moved_up_is_white() -> None:
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.exp(torch.linspace(0, -6, 256))[:, None]
+    moved = moved_up(slope * torch.randn(256, 64, generator=generator), 0.5, 60)
+    assert moved.shape == (256, 64)
+    parts = moved[120:].square().mean(1).reshape(4, -1).mean(1)
+    assert ((parts > 0.7) & (parts < 1.4)).all()
+    noise = torch.randn(256, 64, generator=generator)
+    assert torch.equal(excitation(slope * noise, 0.5, 0, noise), noise)
+    rest = excitation(slope * noise, 0.5, 60, noise) - MOVED * moved_up(slope * noise, 0.5, 60)
+    torch.testing.assert_close(rest, (1 - MOVED**2) ** 0.5 * noise)
+
+
+@pytest.mark.parametrize("f0", [110.0, 196.0, 261.6, 523.3])
+@pytest.mark.parametrize("rate", [8000, 16_000])
+def test_the_distance_is_a_multiple_of_the_fundamental(f0: float, rate: int) -> None:
+    time = np.arange(65_536) / 44_100
+    wave = sum(np.sin(2 * np.pi * n * f0 * time) / n for n in range(1, int(rate / 2 / f0)))
+    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(time))
+    step = distance((wave + noise).astype(np.float32), rate / 44_100, 512)
+    away = step * 22_050 / 512 / f0
+    assert step > 0
+    assert abs(away - round(away)) * f0 < 12
+    assert distance(wave.astype(np.float32), 0.015, 512) == 0
+    assert distance(wave[:100].astype(np.float32), rate / 44_100, 512) > 0
+
+
+def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
+    codec = load(resolve(CodecConfig(name="mdct")))
+    ones, zeros = torch.ones(512), torch.zeros(512)
+    normaliser = Normaliser(codec, "latents", Scale(zeros, 2 * ones), Scale(zeros, ones))
+    config = replace(
+        preset("mdct-envelope").config, hidden=32, heads=2, kv_heads=1, mlp_hidden=32, depth=1
+    )
+    network = awake(config)
+    low = latents(2, 10, channels=512)
+    low[:, 100:] = 0
+    given = replace(conditions(TELLING, 2, 10), low=low)
+    noise = latents(2, 10, seed=3, channels=512)
+    lengths = torch.tensor([10, 6])
+    for moves in ((), (Move(100 / 512, 50), Move(100 / 512, 0))):
+        data = fill(network, normaliser, given, noise, lengths, moves)
+        assert data.shape == noise.shape
+        assert data.isfinite().all()
+        assert not data[1, :, 6:].any()
+        assert (data[0, 120:] != 0).all()
+        one = fill(network, normaliser, replace(given, low=low[:1]), noise[:1], None, moves[:1])
+        torch.testing.assert_close(one[0], data[0], rtol=1e-4, atol=1e-5)
+    assert not network.training
+
+
+@pytest.mark.parametrize("changes", [{"power": 3}, {"band": 0}])
+def test_shapes_that_cannot_be_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        DiTConfig(**{**vars(TELLING), **changes})

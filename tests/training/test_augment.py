@@ -1,0 +1,55 @@
+"""The same music in other shapes: both signals alike, as a function of the sample alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jatsr_data import Batch
+from jatsr_model.chance import Chance
+from jatsr_model.training.augment import NO_CHANGE, Augment, gains
+
+CROPS, ROWS, FRAMES = 6, 32, 5
+
+
+def batch(hr: Tensor, lr: Tensor) -> Batch:
+    count = len(hr)
+    return Batch(
+        hr=hr, lr=lr, rolloff_hr=torch.ones(count), rolloff_lr=torch.ones(count),
+        start=torch.zeros(count, dtype=torch.int64),
+        frames=torch.full((count,), hr.shape[-1]), variant=torch.zeros(count, dtype=torch.int64),
+        caption=("",) * count, key=tuple(map(str, range(count))),
+    )  # fmt: skip
+
+
+def music(seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(CROPS, 2, ROWS, FRAMES, generator=generator).half()
+
+
+def test_both_signals_are_changed_alike_and_by_the_sample_alone() -> None:
+    augment = Augment(0.3)
+    data = music()
+    found = augment(batch(data, data), Chance(0, 7, range(CROPS)))
+    assert torch.equal(found.hr, found.lr)
+    assert found.hr.dtype == data.dtype
+    assert not torch.equal(found.hr, data)
+    part = augment(batch(data[2:], data[2:]), Chance(0, 7, range(2, CROPS)))
+    assert torch.equal(part.hr, found.hr[2:])
+    other = augment(batch(data, data), Chance(0, 8, range(CROPS)))
+    assert not torch.equal(other.hr, found.hr)
+    assert torch.equal(batch(data, data).rolloff_hr, found.rolloff_hr)
+
+
+def test_nothing_is_changed_unasked() -> None:
+    data = music()
+    found = NO_CHANGE(batch(data, data), Chance(0, 0, range(CROPS)))
+    assert found.hr is data
+
+
+def test_gains_have_the_strength_that_was_asked_for_and_are_smooth() -> None:
+    found = gains(Chance(0, 0, range(4000)), 64, 0.1).log()
+    assert found.mean().abs() < 0.01
+    assert 0.1 < found.std() < 0.25
+    assert found.diff(dim=1).abs().max() < 0.08
+    assert torch.equal(gains(Chance(0, 0, range(2)), 8, 0.0), torch.ones(2, 8))

@@ -1,0 +1,138 @@
+"""The model that comes with the package: what its card says, and that it is worth having."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from evaluate_runs import run as evaluate
+from numpy.typing import NDArray
+
+from cli import jatsr
+from jatsr_model.model_folder import (
+    SHIPPED,
+    WEIGHTS,
+    ModelError,
+    find_model,
+    load_network,
+    read_card,
+    shipped_models,
+)
+from jatsr_model.upsampling.options import DEFAULT
+from shards.files import sha256_file
+
+RATE, SECONDS = 44_100, 6.5
+RATES = (4000, 8000, 16_000, 24_000, 32_000)
+MOST_BYTES = 20_000_000
+# LSD of the model, at most so much of that of the input and of the straight line: see MARGINS.
+MARGINS = dict.fromkeys(RATES, (0.6, 0.8))
+
+
+def piece(seed: int) -> NDArray[np.float32]:
+    """Plucked chords of dark and bright strings, a shaker and a drum, with some noise."""
+    rng, time = np.random.default_rng(seed), np.arange(int(RATE * SECONDS)) / RATE
+    wave, root = np.zeros(len(time)), 98.0 * 2 ** (rng.integers(0, 8) / 12)
+    for start in np.arange(0, SECONDS - 0.5, 0.4):
+        after = np.clip(time - start, 0, None)
+        for f0 in root * 2 ** (rng.choice([0, 3, 7, 10, 12, 15], 3, replace=False) / 12):
+            body = rng.uniform(1500, 6000)  # Hz, where the strings grow dull
+            for n in range(1, int(RATE / 2 / f0)):
+                level = n**-0.8 / (1 + (n * f0 / body) ** 2) * np.exp(-after * (2 + 0.15 * n))
+                wave += (time >= start) * level * np.sin(2 * np.pi * (n * f0 * time + rng.random()))
+    white = rng.standard_normal(len(time))
+    hertz = np.fft.rfftfreq(len(time), 1 / RATE)
+    for low, high, every, decay, level in ((4000, 9000, 0.2, 40, 0.25), (100, 900, 0.8, 12, 1.0)):
+        shape = (hertz / low) ** 2 / (1 + (hertz / low) ** 2) / (1 + (hertz / high) ** 4)
+        hit = np.fft.irfft(np.fft.rfft(white) * shape, len(time))
+        for start in np.arange(0.1, SECONDS - 0.5, every):
+            after = np.clip(time - start, 0, None)
+            wave += level * (time >= start) * np.exp(-decay * after) * hit / hit.std()
+    return (0.3 * wave / np.abs(wave).max() + 2e-5 * white).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pieces")
+    for seed in range(3):
+        soundfile.write(folder / f"{seed}.ogg", piece(seed), RATE)
+    return folder
+
+
+def test_the_weights_are_those_of_the_card_and_few_enough() -> None:
+    folder = find_model(DEFAULT)
+    assert folder == SHIPPED / DEFAULT
+    assert shipped_models() == [DEFAULT]
+    card, digest = read_card(folder)
+    weights = folder / WEIGHTS
+    assert sha256_file(weights) == digest
+    assert weights.stat().st_size < MOST_BYTES
+    network, _ = load_network(folder)
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert digest in text
+    assert f"{sum(p.numel() for p in network.parameters()):,}" in text
+    commands = re.findall(r"jatsr train .*?--model (\S+)", text)
+    assert commands == [card.model]
+    assert card.origin["recipe"]["model"] == card.model
+
+
+def test_the_command_of_the_card_is_the_recipe_of_the_weights() -> None:
+    """Every option of the training that the card gives is in what the checkpoint says."""
+    recipe = read_card(find_model(DEFAULT))[0].origin["recipe"]
+    text = (SHIPPED / DEFAULT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    (line,) = re.findall(r"^jatsr train (.*)$", text, flags=re.MULTILINE)
+    options = dict(re.findall(r"--([a-z-]+) (\S+)", line))
+    told = {name.replace("-", "_"): value for name, value in options.items()}
+    for name, value in told.items():
+        if name in recipe:
+            assert str(recipe[name]) == value or float(recipe[name]) == float(value), name
+    assert {"model", "steps", "lr", "batch_size"} <= told.keys()
+
+
+def test_it_beats_the_input_and_what_needs_no_learning_at_all_rates(pieces: Path) -> None:
+    done = evaluate(
+        "--model", DEFAULT, "--data", pieces, "--baselines", "--json",
+        "--rates", ",".join(map(str, RATES)),
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rates = json.loads(done.stdout)["rates"]
+    found = {
+        entry["rate"]: {name: values["lsd"]["mean"] for name, values in entry["means"].items()}
+        for entry in rates
+    }
+    assert tuple(found) == RATES
+    for rate, (of_input, of_line) in MARGINS.items():
+        lsd = found[rate]
+        assert lsd["model"] < of_input * lsd["input"], (rate, lsd)
+        assert lsd["model"] < of_line * lsd["line"], (rate, lsd)
+
+
+def test_upsample_needs_no_model_named(pieces: Path, tmp_path: Path) -> None:
+    wave = soundfile.read(pieces / "0.ogg", dtype="float32")[0][: 2 * RATE : 4]
+    song = tmp_path / "song.wav"
+    soundfile.write(song, wave, RATE // 4)
+    done = CliRunner().invoke(jatsr, ["upsample", str(song), str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["status"] == "ok"
+    assert soundfile.info(tmp_path / "out" / "song.flac").samplerate == RATE
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--cfg"])
+def test_what_envelopes_cannot_do_is_refused(flag: str, pieces: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        jatsr, ["upsample", str(pieces / "0.ogg"), str(tmp_path / "out"), flag, "4"]
+    )
+    assert done.exit_code != 0
+    assert f"{flag} 4" in str(done.exception)
+
+
+@pytest.mark.parametrize("name", ["../shipped/music", "musik", "."])
+def test_other_names_are_no_shipped_models(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="music"):
+        find_model(name)

@@ -33,6 +33,7 @@ LOSS_TAGS: Mapping[str, str] = MappingProxyType(
         "frequency": "Loss/LatentPerc_FreqDomain",
         "multiscale": "Loss/LatentPerc_MultiScale",
         "consistency": "Loss/LatentPerc_Consistency",
+        "levels": "Loss/Levels",
     }
 )
 

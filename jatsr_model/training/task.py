@@ -51,7 +51,7 @@ class Task:
             raise ConfigError(
                 f"--overfit: {self.recipe.model} tells envelopes, of which no crop can be sampled "
                 "back",
-                hint="watch Loss/levels fall instead, with a dataset of few files",
+                hint="watch Loss/Levels fall instead, with a dataset of few files",
             )
         if self.recipe.overfit and not self.runtime.sample_every:
             raise ConfigError(

@@ -163,6 +163,7 @@ def test_losses_have_names_that_readers_know() -> None:
         "frequency": "Loss/LatentPerc_FreqDomain",
         "multiscale": "Loss/LatentPerc_MultiScale",
         "consistency": "Loss/LatentPerc_Consistency",
+        "levels": "Loss/Levels",
     }
     assert loss_tag("another") == "Loss/another"
 

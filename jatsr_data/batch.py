@@ -23,6 +23,8 @@ class Batch:
         lr: the same frames of a low-res variant.
         rolloff_hr: float32 ``[B]``, of the valid frames, as a fraction of the Nyquist frequency.
         rolloff_lr: the same of the low-res signal.
+        cutoff: float32 ``[B]``, up to where the low-res excerpt is as loud as the high-res one, in
+            the same units; 1 where nothing is lost.
         start: int64 ``[B]``, first frame of the crop in its excerpt.
         frames: int64 ``[B]``, valid frames; 0 marks what only fills up the last batch.
         variant: int64 ``[B]``, low-res variant.
@@ -34,6 +36,7 @@ class Batch:
     lr: Tensor
     rolloff_hr: Tensor
     rolloff_lr: Tensor
+    cutoff: Tensor
     start: Tensor
     frames: Tensor
     variant: Tensor
@@ -82,6 +85,7 @@ class Part:
         position: of the first crop in the epoch.
         stored: high- and low-res frames, ``[2, n, channels, rows, T]``.
         rolloff: float32 ``[2, n]``, of both.
+        cutoff: float32 ``[n]``.
         places: int64 ``[3, n]``: start, frames and variant.
         caption: of each.
         key: of each.
@@ -90,6 +94,7 @@ class Part:
     position: int
     stored: NDArray[Any]
     rolloff: NDArray[np.float32]
+    cutoff: NDArray[np.float32]
     places: NDArray[np.int64]
     caption: Sequence[str]
     key: Sequence[str]
@@ -112,12 +117,17 @@ def merged(parts: Sequence[Part], slots: Sequence[slice], *, pin: bool = False) 
         for part, slot in zip(parts, slots, strict=True):
             whole[:, slot] = part.stored
     rolloff = np.empty((2, size), np.float32)
+    cutoff = np.empty(size, np.float32)
     places = np.empty((3, size), np.int64)
     caption, key = [""] * size, [""] * size
     for part, slot in zip(parts, slots, strict=True):
         rolloff[:, slot], places[:, slot] = part.rolloff, part.places
+        cutoff[slot] = part.cutoff
         caption[slot], key[slot] = part.caption, part.key
     hr, lr = stored
     rolloff_hr, rolloff_lr = torch.from_numpy(rolloff)
     start, frames, variant = torch.from_numpy(places)
-    return Batch(hr, lr, rolloff_hr, rolloff_lr, start, frames, variant, tuple(caption), tuple(key))
+    return Batch(
+        hr, lr, rolloff_hr, rolloff_lr, torch.from_numpy(cutoff), start, frames, variant,
+        tuple(caption), tuple(key),
+    )  # fmt: skip

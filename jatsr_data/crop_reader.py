@@ -18,6 +18,7 @@ from jatsr_data.dataset import LatentDataset
 from jatsr_data.index import Index
 from jatsr_data.shelf import Shelf
 from shards.crop_rolloff import crop_rolloffs, touched_blocks
+from shards.cutoff import cutoffs
 from shards.envelope import BINS, COLUMNS, blocks_of
 
 AHEAD = 64  # blocks that are fetched before they are needed
@@ -82,7 +83,8 @@ class CropReader:
             spectrum, bands = block.spectrum[crop.place], block.bands[crop.place]
             envelopes.set(row, crop, spectrum, bands)
         places = np.stack([crops.start, frames, crops.variant])
-        return Part(position, stored, envelopes.rolloffs(), places, captions, keys)
+        rolloffs, ends = envelopes.rolloffs(), envelopes.cutoffs()
+        return Part(position, stored, rolloffs, ends, places, captions, keys)
 
     def _located(self, crops: Crops) -> Iterator[_Crop | None]:
         """Where the crops are; None for nothing."""
@@ -177,3 +179,7 @@ class _Envelopes:
         """Of both, float32 ``[2, count]``; 0 where nothing was set."""
         found = crop_rolloffs(self._spectra, self._bands, *self._lengths.T)
         return found.astype(np.float32).reshape(2, self._count)
+
+    def cutoffs(self) -> NDArray[np.float32]:
+        """Float32 ``[count]``; 1 where nothing was set."""
+        return cutoffs(*np.split(self._spectra, 2))

@@ -20,6 +20,7 @@ from torch.nn import functional
 MOST = 6.0  # log s is taken to lie between -MOST and MOST
 NEARBY = (3, 3)  # rows and frames
 KNOWN = 4.0  # 6 dB
+_LAST = 3  # rows below a cutoff that stand for what is above it
 _FAINT = 3e-3  # a standardised latent below which its level says nothing
 
 
@@ -43,6 +44,30 @@ def features(low: Tensor, power: int, band: int) -> Tensor:
     found = functional.pad(found, (1, 1, 0, -low.shape[1] % band))
     pooled = functional.avg_pool2d(found, (band, 3), (band, 1))[:, 0]
     return torch.log(pooled + _FAINT**power) * (2 / 3 / power) + 1.5
+
+
+def held(levels: Tensor, cutoff: Tensor | None) -> Tensor:
+    """Levels as they would go on above a cutoff, and where that is.
+
+    What a degraded signal has above its cutoff (leakage, rounding) is no music, and a gap looks to
+    a linear layer like another sound. So the last rows below it stand for all above.
+
+    Args:
+        levels: ``[B, R, T]`` of rows from 0 to the Nyquist frequency, see ``features``.
+        cutoff: ``[B]``, as a share of it; None if nothing is lost.
+
+    Returns:
+        ``[B, 2 R, T]``: the levels, then 1 below the cutoff and -1 above it.
+    """
+    size, rows, frames = levels.shape
+    place = torch.arange(rows, device=levels.device)
+    stop = levels.new_full((size,), 1.0) if cutoff is None else cutoff
+    stop = (stop * rows).floor().clamp(min=_LAST)[:, None]
+    own = place < stop
+    last = (own & (place >= stop - _LAST)).to(levels.dtype) / _LAST
+    above = torch.einsum("br,brt->bt", last, levels)[:, None]
+    known = own[..., None].expand(-1, -1, frames)
+    return torch.cat([levels.where(known, above), 2 * known.to(levels.dtype) - 1], dim=1)
 
 
 def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from datasets import packed
 
 from jatsr_data import open_samples
+from shards.cutoff import cutoffs
 from shards.files import sha256_file
 from shards.layout import SAMPLES, SILENCE, shard_name, stream_names
 from shards.manifest import Manifest, ShardEntry
@@ -97,4 +98,6 @@ def expect_batch(folder: Path, batch: Any, split: str = "train") -> None:
         assert batch.caption[n] == sample.caption
         for value, name in ((batch.rolloff_hr[n], "hr"), (batch.rolloff_lr[n], lr)):
             assert float(value) == np.float32(sample.rolloff(name, start, frames))
+        high, low = sample.spectrum[:1], sample.spectrum[1 + variant : 2 + variant]
+        assert float(batch.cutoff[n]) == cutoffs(high, low)[0]
         assert batch.mask[n].tolist() == [k < frames for k in range(batch.hr.shape[-1])]

@@ -71,6 +71,7 @@ def conditions(config: DiTConfig, batch: int, frames: int, seed: int = 1) -> Con
     return Conditions(
         low=latents(batch, frames, seed),
         rolloff=torch.rand(batch, 2, generator=generator),
+        cutoff=torch.linspace(0.3, 1.0, batch),
         text=torch.randn(batch, 5, text, generator=generator),
         text_mask=torch.tensor([[True, True, True, False, False]]).expand(batch, -1),
     )

@@ -31,6 +31,8 @@ RECIPE: Table = (
     ("--condition-dropout", float, "How often a condition is left out.  [0.1]"),
     ("--condition-noise", float, "Noise on low-res latents, in their units.  [0]"),
     ("--equalise", float, "Random equaliser, in log units; for mdct latents.  [0]"),
+    ("--cut", float, "How often an input ends at a random frequency; for mdct latents.  [0]"),
+    ("--end", float, "How often music ends below its cutoff by itself; for mdct latents.  [0]"),
     ("--precision", click.Choice(["fp32", "bf16"]), "Of the network.  [bf16 on GPUs, else fp32]"),
     ("--overfit", _WHOLE, "Learn so many crops by heart, then sample them: a check."),
     ("--seed", int, "Of weights, order and chance.  [0]"),

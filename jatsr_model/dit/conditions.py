@@ -27,6 +27,8 @@ class Conditions:
         low: ``[B, C, T]``, normalised latents of the low-res signal.
         rolloff: ``[B, 2]``, roll-off of the input and of the target as shares of the Nyquist
             frequency.
+        cutoff: ``[B]``, where the low-res signal ends, as a share of the Nyquist frequency; None if
+            nothing is lost.
         text: ``[B, L, text_dim]``, embedded captions.
         text_mask: bool ``[B, L]``, False for padding.
         has_low: bool ``[B]``; None means that all samples have it.
@@ -36,6 +38,7 @@ class Conditions:
 
     low: Tensor
     rolloff: Tensor | None = None
+    cutoff: Tensor | None = None
     text: Tensor | None = None
     text_mask: Tensor | None = None
     has_low: Tensor | None = None

@@ -66,6 +66,8 @@ class DiTConfig:
             predict data.
         power: power of a latent that is proportional to energy, 2 or 4; for envelopes.
         band: neighbouring channels whose levels enter as one; for envelopes.
+        cutoff: told where the low-res signal ends; for envelopes, of latents whose channels are
+            bands of audio.
         legacy: zeros that fill the last patch are attended to, as in the original; only with a
             ``bottleneck`` entry.
     """
@@ -95,6 +97,7 @@ class DiTConfig:
     skip: bool = False
     power: int = 2
     band: int = 1
+    cutoff: bool = False
     legacy: bool = False
 
     def __post_init__(self) -> None:
@@ -132,6 +135,10 @@ class DiTConfig:
             raise ConfigError(
                 f"rolloff_dim is {self.rolloff_dim} and text_dim {self.text_dim}",
                 hint="with text they must be equal: roll-offs are tokens beside the text",
+            )
+        if self.cutoff and not self.tells_levels:
+            raise ConfigError(
+                f"cutoff with a {self.entry} entry", hint="only networks for envelopes are told it"
             )
         if self.power not in (2, 4):
             raise ConfigError(f"power is {self.power}", hint="2 or 4")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from jatsr_model.dit.config import DiTConfig
 from jatsr_model.dit.layers import make_norm
 from jatsr_model.dit.patches import Grid, patchify, unpatchify
-from jatsr_model.envelopes import features
+from jatsr_model.envelopes import features, held
 
 _MOST = 5.0  # log s is taken to lie between -_MOST and _MOST
 _TINY = 1e-12  # where t is 0 or 1 and s at its end
@@ -24,9 +24,9 @@ class Entry(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config, convolves = config, config.entry == "convolution"
-        channels = (
-            -(-config.latent_dim // config.band) if config.tells_levels else 2 * config.latent_dim
-        )
+        channels = 2 * config.latent_dim
+        if config.tells_levels:
+            channels = -(-config.latent_dim // config.band) * (2 if config.cutoff else 1)
         width = channels * config.patch
         self.convolution = _residual(2 * config.latent_dim) if convolves else None
         if config.entry == "bottleneck":
@@ -38,11 +38,13 @@ class Entry(nn.Module):
         else:
             self.project = nn.Linear(width, config.hidden, bias=not convolves)
 
-    def forward(self, latents: Tensor, grid: Grid) -> Tensor:
-        """Project the patches."""
+    def forward(self, latents: Tensor, grid: Grid, cutoff: Tensor | None = None) -> Tensor:
+        """Project the patches; ``cutoff`` is that of ``Conditions``."""
         if self.config.tells_levels:
             low = grid.masked(latents.chunk(2, dim=1)[1])
             latents = features(low, self.config.power, self.config.band)
+            if self.config.cutoff:
+                latents = held(latents, cutoff)
         if self.convolution is not None:
             latents = grid.masked(latents)  # NaN behind the end would reach the weights
             latents = latents + self.convolution(latents)

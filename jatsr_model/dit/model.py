@@ -82,7 +82,7 @@ class DiT(nn.Module):
         rolloff = self.conditions.rolloff(given)
         vector = self.time(t) + self.conditions.vector(rolloff)
         low = self.conditions.low(given)
-        x = self.entry(torch.cat([noisy, low], dim=1), grid)
+        x = self.entry(torch.cat([noisy, low], dim=1), grid, given.cutoff)
         x = self._run(x, vector, grid, self.conditions.context(given, rolloff))
         out: Tensor = self.head(x, vector, grid)
         if self.skip is None:

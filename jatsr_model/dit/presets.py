@@ -100,6 +100,17 @@ _ENVELOPE = DiTConfig(
     qk_norm=True,
     band=4,
 )
+_MDCT_ENVELOPE = replace(
+    _ENVELOPE,
+    latent_dim=512,
+    hidden=128,
+    depth=3,
+    heads=2,
+    kv_heads=1,
+    mlp_hidden=256,
+    power=4,
+    cutoff=True,
+)
 _envelope = partial(Preset, prediction="envelope", losses={"levels": 1.0})
 
 
@@ -189,7 +200,7 @@ _ALL = (
     ),
     _envelope(
         name="mdct-envelope",
-        config=replace(_ENVELOPE, latent_dim=512, power=4),
+        config=_MDCT_ENVELOPE,
         space="mdct",
         about="the embedded codec, envelopes alone: what comes with jatsr",
     ),

@@ -76,6 +76,7 @@ class Objective:
         condition_dropout: probability of leaving out a condition of a sample.
         condition_noise: standard deviation of the noise on the normalised low-res latents.
         power: of a latent that is proportional to energy.
+        cutoff: tell losses where low-res signals end; for latents whose channels are bands.
 
     Raises:
         ConfigError: ``levels`` and ``envelope`` without one another. Losses of the data with
@@ -89,6 +90,7 @@ class Objective:
     condition_dropout: float = 0.1
     condition_noise: float = 0.0
     power: int = 2
+    cutoff: bool = False
 
     def __post_init__(self) -> None:
         """Check that losses and prediction fit together."""
@@ -165,7 +167,13 @@ class Objective:
         none, t = torch.zeros_like(truth.data), truth.data.new_zeros(len(truth.data))
         level = network(none, t, given, truth.lengths)
         guess = Guess(
-            output=level, target=none, data_hat=none, data=truth.data, level=level, power=self.power
+            output=level,
+            target=none,
+            data_hat=none,
+            data=truth.data,
+            level=level,
+            power=self.power,
+            cutoff=given.cutoff if self.cutoff else None,
         )
         terms = self.losses.terms(guess, t, truth.lengths)
         return Step(loss=self.losses.total(terms), terms=terms, t=t, output=level, guess=guess)

@@ -31,6 +31,8 @@ SCALES = (1, 2, 4)
 # Of ``levels``: rows and frames, and the weight of each.
 NEIGHBOURHOODS = (((1, 1), 0.1), ((1, 6), 0.3), ((4, 3), 1.0), ((16, 2), 0.5))
 LEVEL_SCALE = 4.0
+GIVEN_WEIGHT = 0.1  # of levels below the cutoff, where it is told
+MEAN_LOG = -1.2703628454614782  # of squares of normal numbers: digamma(1/2) + log(2)
 LEAST_LEVEL = 0.01  # of a standardised latent: what is fainter is silence
 # Measured on white noise, for errors from 0.02 to 0.3: see the test of gradients.
 FREQUENCY_SCALE = 2.0
@@ -127,9 +129,12 @@ def multiscale(guess: Guess) -> Tensor:
 def levels(guess: Guess) -> Tensor:
     """Mean squares of the errors of levels, in units of log s, at several resolutions.
 
-    Energies of data and of the envelope are averaged over neighbourhoods, and the logarithms of
-    these compared: large ones learn fast, small ones tell partials and attacks. Averages of n
-    squares of normal numbers have a mean logarithm of ``digamma(n / 2) - log(n / 2)``.
+    Errors are differences of logarithms of energies, number by number, less what the logarithm of
+    the square of a normal number has on average; so the level that is learned is that of what lies
+    between partials and attacks, too, as in LSD. They are averaged over neighbourhoods before they
+    are squared: large ones learn fast, small ones tell partials and attacks.
+
+    With a cutoff, channels are bands of audio, and those below it count little.
 
     Raises:
         ConfigError: the network tells no levels.
@@ -138,21 +143,28 @@ def levels(guess: Guess) -> Tensor:
         raise ConfigError(
             "--loss levels: only for networks that tell envelopes", hint="such as mdct-envelope"
         )
-    power, least = guess.power, LEAST_LEVEL**guess.power
-    told = torch.exp(power * guess.level.clamp(-MOST, MOST))
+    least = LEAST_LEVEL**guess.power
+    told = torch.exp(guess.power * guess.level.clamp(-MOST, MOST))
+    found = energies(guess.data, guess.power)
+    errors = (torch.log(found + least) - torch.log(told + least) - MEAN_LOG) / guess.power
     if guess.lengths is not None:
-        inside = torch.arange(told.shape[-1], device=told.device) < guess.lengths[:, None]
-        told = told * inside[:, None]
-    found = energies(guess.data, power)
-    total = told.new_zeros(len(told))
+        inside = torch.arange(errors.shape[-1], device=errors.device) < guess.lengths[:, None]
+        errors = errors.where(inside[:, None], 0)
+    total = errors.new_zeros(len(errors))
     for (rows, frames), weight in NEIGHBOURHOODS:
-        size = min(rows, told.shape[1]), min(frames, told.shape[2])
-        logs = [torch.log(functional.avg_pool2d(x[:, None], size) + least)
-                for x in (found, told)]  # fmt: skip
-        half = torch.tensor(size[0] * size[1] / 2)
-        error = logs[0] - logs[1] - float(torch.digamma(half) - torch.log(half))
-        total = total + weight * _mean((error / power).square())
+        size = min(rows, errors.shape[1]), min(frames, errors.shape[2])
+        averaged = functional.avg_pool2d(errors[:, None], size)[:, 0]
+        total = total + weight * _mean(_asked(guess, averaged.square()))
     return LEVEL_SCALE * total * guess.stretch
+
+
+def _asked(guess: Guess, errors: Tensor) -> Tensor:
+    """``[B, R, T]`` of rows from 0 to the Nyquist frequency, less of them where sound is given."""
+    if guess.cutoff is None:
+        return errors
+    rows = errors.shape[1]
+    given = torch.arange(rows, device=errors.device) + 1 <= guess.cutoff[:, None] * rows
+    return torch.where(given[:, :, None], GIVEN_WEIGHT * errors, errors)
 
 
 def consistency(guess: Guess) -> Tensor:

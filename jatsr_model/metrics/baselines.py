@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor
 
-N_FFT, HOP = 2048, 512
+from jatsr_model.metrics.log_spectral import POWER_FLOOR, STANDARD
+
+N_FFT, HOP = STANDARD.n_fft, STANDARD.hop
 BAND = 8  # bins, 172 Hz at 44.1 kHz, that have one level in ``filled_with_noise``
-_FLOOR = 1e-8
 _LOG_MEAN = -0.5772156649 / math.log(10)  # of the power of complex normal numbers of power 1
 _STEEPEST = -2.4  # log10 power per octave, 24 dB
 
@@ -65,7 +66,7 @@ def _joined(low: Tensor, envelope: Tensor, cutoff: float, seed: int) -> Tensor:
 
 
 def _levels(spectrum: Tensor) -> Tensor:
-    return spectrum.abs().square().clamp(min=_FLOOR).log10()
+    return spectrum.abs().square().clamp(min=POWER_FLOOR).log10()
 
 
 def _spectrum(wave: Tensor) -> Tensor:

@@ -66,6 +66,11 @@ def sample(
         # only Heun's last step asks for the velocity at t = 1, which predicted data do not have
         avoid = prediction == "x" and solver == "heun"
         data = solve(solver, velocity, start, times, avoid_end=avoid)
+    return ended(data, lengths)
+
+
+def ended(data: Tensor, lengths: Tensor | None) -> Tensor:
+    """``[B, C, T]`` with zeros behind the end of samples that have these lengths."""
     if lengths is None:
         return data
     inside = torch.arange(data.shape[-1], device=data.device) < lengths[:, None]

@@ -1,7 +1,8 @@
 """The same music in other shapes, so that a network does not learn few recordings by heart.
 
-For latents whose channels are bands of audio: a random equaliser, as other mastering. High- and
-low-res signals are changed alike.
+For latents whose channels are bands of audio. A random equaliser, as other mastering: it changes
+high- and low-res signals alike. Other cutoffs than the dataset has: the low-res signal ends lower.
+Recordings that end early by themselves: both do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from torch import Tensor
 from jatsr_data import Batch
 from jatsr_model.chance import Chance
 
+LOWEST_CUT = 0.08  # share of the Nyquist frequency: inputs of 4 kHz end there
+EARLIEST_END = 0.5  # share of the cutoff
+UNSURE = 0.12  # by which share a cutoff may be told too low: where a filter begins to fall
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -23,9 +28,13 @@ class Augment:
     Args:
         equalise: standard deviation of level, slope and wave of an equaliser, in units of log
             latents; 0 for none.
+        cut: share of crops whose low-res signal is cut off at a random frequency.
+        end: share of crops whose signals both end below the cutoff.
     """
 
     equalise: float = 0.0
+    cut: float = 0.0
+    end: float = 0.0
 
     def __call__(self, batch: Batch, chance: Chance) -> Batch:
         """A batch that was changed, on the CPU; roll-offs stay as they are told.
@@ -34,10 +43,21 @@ class Augment:
             batch: of B crops.
             chance: of its crops.
         """
-        if not self.equalise:
-            return batch
-        gain = gains(chance, batch.hr.shape[2], self.equalise)[:, None, :, None].to(batch.hr.dtype)
-        return replace(batch, hr=batch.hr * gain, lr=batch.lr * gain)
+        hr, lr, cutoff, channels = batch.hr, batch.lr, batch.cutoff, batch.hr.shape[2]
+        if self.equalise:
+            gain = gains(chance, channels, self.equalise)[:, None, :, None].to(hr.dtype)
+            hr, lr = hr * gain, lr * gain
+        if self.cut:
+            drawn = chance.uniform("cut", 3).float()
+            other = torch.where(drawn[:, 0] < self.cut, LOWEST_CUT ** drawn[:, 1], 1.0)
+            lr, cutoff = _ended(lr, other), torch.minimum(cutoff, other)
+            cutoff = cutoff * (1 - UNSURE * drawn[:, 2])
+        if self.end:
+            drawn = chance.uniform("end", 2).float()
+            early = cutoff * (EARLIEST_END + (1 - EARLIEST_END) * drawn[:, 1])
+            end = torch.where(drawn[:, 0] < self.end, early, 1.0)
+            hr, lr = _ended(hr, end), _ended(lr, end)
+        return batch if lr is batch.lr else replace(batch, hr=hr, lr=lr, cutoff=cutoff)
 
 
 NO_CHANGE = Augment()
@@ -51,3 +71,10 @@ def gains(chance: Chance, channels: int, strength: float) -> Tensor:
     wave = torch.sin(math.pi * ((1 + 2 * turns[:, :1]) * place + 2 * turns[:, 1:]))
     curve = size[:, :1] + size[:, 1:2] * 2 * (place - 0.3) + size[:, 2:] * wave
     return torch.exp(strength * curve)
+
+
+def _ended(frames: Tensor, end: Tensor) -> Tensor:
+    """Stored frames ``[B, channels, rows, T]``, nothing from a share ``[B]`` of the rows on."""
+    rows = frames.shape[2]
+    own = torch.arange(rows) < end[:, None] * rows
+    return frames * own[:, None, :, None]

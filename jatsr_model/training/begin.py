@@ -69,6 +69,7 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
     manifest = read_manifest(wish.dataset)
     known = preset(wish.recipe.get("model") or default_model(manifest))
     reading_space(known, manifest)  # they must fit
+    _expect_bands(known, wish.recipe)
     text, notes = _text(wish.places.get("text_encoder", "auto"), known, world)
     on_gpu = world.device.type == "cuda"
     values = {
@@ -96,6 +97,14 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
     return task, notes
 
 
+def _expect_bands(known: Preset, wanted: Mapping[str, Any]) -> None:
+    for name in ("equalise", "cut", "end"):
+        if wanted.get(name) and known.space != "mdct":
+            raise ConfigError(
+                f"{flag(name)}: latents of {known.space} are no bands of audio", hint="leave it out"
+            )
+
+
 def same_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[str, ...]]:
     """The training of a folder, where its newest intact checkpoint left it, and notes for people.
 
@@ -118,6 +127,7 @@ def same_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[s
     asked = {**wish.recipe, "text_encoder": text.identity if text else ""}
     if "losses" in asked:
         asked["losses"] = {**run.recipe.losses, **asked["losses"]}
+    _expect_bands(preset(run.recipe.model), wish.recipe)
     recipe = _changed(run.recipe, asked, accept=wish.accept)
     checkpoint, notes = _newest(folder / CHECKPOINTS, world)
     runtime = replace(run.runtime, **wish.runtime)

@@ -54,7 +54,11 @@ class Feed:
         channels = batch.hr.shape[1]
         hr, lr = (stream.flatten(0, 1) for stream in self.normaliser(batch))
         rolloffs = torch.stack([batch.rolloff_lr, batch.rolloff_hr], dim=1)
-        given = Conditions(low=lr, rolloff=rolloffs.repeat_interleave(channels, 0))
+        given = Conditions(
+            low=lr,
+            rolloff=rolloffs.repeat_interleave(channels, 0),
+            cutoff=batch.cutoff.repeat_interleave(channels, 0),
+        )
         if self.text is not None:
             given = _with_text(given, self.text(captions), channels)
         # what only fills up has no frames, and a network wants at least one

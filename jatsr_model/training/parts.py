@@ -85,6 +85,7 @@ class Parts:
             condition_dropout=recipe.condition_dropout,
             condition_noise=recipe.condition_noise,
             power=self.preset.config.power,
+            cutoff=self.preset.config.cutoff,
         )
 
     def validation(self, micro: int) -> Validation | None:
@@ -108,17 +109,9 @@ class Parts:
 
     @property
     def augment(self) -> Augment:
-        """Of batches in training.
-
-        Raises:
-            ConfigError: the latents are no bands of audio.
-        """
-        recipe, space = self.task.recipe, self.preset.space
-        if recipe.equalise and space != "mdct":
-            raise ConfigError(
-                f"--equalise: latents of {space} are no bands of audio", hint="leave it out"
-            )
-        return Augment(recipe.equalise)
+        """Of batches in training."""
+        recipe = self.task.recipe
+        return Augment(equalise=recipe.equalise, cut=recipe.cut, end=recipe.end)
 
     @property
     def measure(self) -> str:

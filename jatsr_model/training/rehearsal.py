@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jatsr_data import Batch
 from jatsr_model.dit import Conditions, DiT
+from jatsr_model.excitation import distance
 from jatsr_model.flow import Prediction
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.metrics.log_spectral import lsd
@@ -85,8 +86,16 @@ class Rehearsal:
         self, network: DiT, given: Conditions, noise: Tensor, lengths: Tensor | None
     ) -> Tensor:
         if self.prediction == "envelope":
-            return fill(network, self.feed.normaliser, given, noise, lengths)
+            distances = self._distances(network, given)
+            return fill(network, self.feed.normaliser, given, noise, lengths, distances)
         return sample(network, self.prediction, given, noise, steps=self.steps, lengths=lengths)
+
+    def _distances(self, network: DiT, given: Conditions) -> list[int]:
+        """As in use; see ``fill``."""
+        if given.cutoff is None or not network.config.cutoff:
+            return []
+        heard = zip(self._references[1].numpy(), given.cutoff.tolist(), strict=True)
+        return [distance(wave, cutoff, network.config.latent_dim) for wave, cutoff in heard]
 
     @cached_property
     def _references(self) -> tuple[Tensor, Tensor]:

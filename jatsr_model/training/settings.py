@@ -40,6 +40,8 @@ class Recipe:
         condition_dropout: probability with which a condition of a crop is left out.
         condition_noise: standard deviation of noise on the normalised low-res latents.
         equalise: strength of a random equaliser, see ``Augment``; only for ``mdct``.
+        cut: share of crops that are cut off at a random frequency; as equalise.
+        end: share of crops that end early by themselves; as equalise.
         precision: ``bf16`` runs the network under autocast.
         text_encoder: identity of the text encoder; empty without text.
         overfit: train on so many crops only; 0 for the dataset.
@@ -65,6 +67,8 @@ class Recipe:
     condition_dropout: float = 0.1
     condition_noise: float = 0.0
     equalise: float = 0.0
+    cut: float = 0.0
+    end: float = 0.0
     precision: Precision = "fp32"
     text_encoder: str = ""
     overfit: int = 0
@@ -80,7 +84,7 @@ class Recipe:
         _expect_choices(self)
         _expect_at_least(self, 1, "steps", "batch_size", "crop_frames")
         _expect_at_least(self, 0, "warmup", "overfit")
-        _expect_between(self, 0, 1, "lr_floor", "ema", "condition_dropout")
+        _expect_between(self, 0, 1, "lr_floor", "ema", "condition_dropout", "cut", "end")
         for name in ("lr", "clip"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{flag(name)} {getattr(self, name)}: expected a number above 0")

@@ -85,9 +85,9 @@ class Model:
         return self.card.prediction == "envelope"
 
     @property
-    def has_bands(self) -> bool:
-        """Whether the channels of its latents are bands of audio."""
-        return self.codec.name == "mdct"
+    def has_cutoff(self) -> bool:
+        """Whether it is told where inputs end: the channels of its latents are bands of audio."""
+        return self.network.config.cutoff
 
     @property
     def has_rolloff(self) -> bool:

@@ -8,7 +8,7 @@ computed by itself: its result is the same to the last bit, whatever it waited w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jatsr_model.dit import Conditions
-from jatsr_model.sampling import Move, fill, sample, time_grid
+from jatsr_model.sampling import fill, sample, time_grid
 from jatsr_model.text import Embedded
 from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.settings import STEPS, Settings
@@ -31,14 +31,16 @@ class Request:
         low: normalised low-res latents ``[U, D, T]`` on the device: of the U different channels.
         noise: float32 ``[U, D, T]``, as much alike as the channels are.
         rolloff: of the input and of the target, as shares of the Nyquist frequency.
-        moves: of every channel, where an envelope is filled with the band below; else empty.
+        cutoff: where the input ends, as a share of it.
+        distances: of every channel, where an envelope is filled with the band below; else empty.
         rows: sampled channels so far, ``[D, T]`` each; None where one is still to come.
     """
 
     low: Tensor
     noise: Tensor
     rolloff: tuple[float, float]
-    moves: Sequence[Move]
+    cutoff: float
+    distances: Sequence[int]
     rows: list[Tensor | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,14 +132,9 @@ class Pool:
         lengths = torch.tensor(frames, device=device) if short else None
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if model.tells_envelopes:
-                return fill(
-                    model.network,
-                    model.decoder.normaliser,
-                    given,
-                    noise,
-                    lengths,
-                    [slot.request.moves[slot.row] for slot in slots] if model.has_bands else (),
-                )
+                normaliser = model.decoder.normaliser
+                distances = [n for s in slots for n in s.request.distances[s.row : s.row + 1]]
+                return fill(model.network, normaliser, given, noise, lengths, distances)
             return sample(
                 model.network,
                 model.card.prediction,
@@ -150,15 +147,16 @@ class Pool:
             )
 
     def _conditions(self, slots: Sequence[_Slot], low: Tensor) -> Conditions:
-        given = Conditions(low=low)
         device, count = low.device, len(slots)
+        cutoffs = [slot.request.cutoff for slot in slots]
+        given = Conditions(low=low, cutoff=torch.tensor(cutoffs, device=device))
         if self._model.has_rolloff:
             pairs = [slot.request.rolloff for slot in slots]
-            given = Conditions(low=low, rolloff=torch.tensor(pairs, device=device))
+            given = replace(given, rolloff=torch.tensor(pairs, device=device))
         if self._text is None:
             return given
         text, mask, has = (part.to(device).expand(count, *part.shape[1:]) for part in self._text)
-        return Conditions(low=low, rolloff=given.rolloff, text=text, text_mask=mask, has_text=has)
+        return replace(given, text=text, text_mask=mask, has_text=has)
 
     def _padded(self, frames: Tensor) -> Tensor:
         return functional.pad(frames, (0, self._window - frames.shape[-1]))

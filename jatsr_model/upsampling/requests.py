@@ -14,7 +14,7 @@ from jatsr_model.audio.blocks import Block
 from jatsr_model.codecs import frames_of
 from jatsr_model.codecs.windower import Windower
 from jatsr_model.excitation import distance
-from jatsr_model.sampling import Move, noise_field
+from jatsr_model.sampling import noise_field
 from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.pool import Request
 from jatsr_model.upsampling.rolling import Rolling
@@ -71,6 +71,7 @@ class Requests:
         self._model, self._settings, self._key = model, settings, key
         self._windower = Windower(codec, channels)
         self._channels, self._samples, self._cutoff = channels, samples, cutoff
+        self._share = 2 * cutoff / codec.sample_rate  # of the Nyquist frequency
         self._frames = frames_of(samples, codec.hop)
         self._windows = layout.windows(self._frames)
         self._next: Window | None = next(self._windows, None)
@@ -113,7 +114,8 @@ class Requests:
             low=self._model.low(stored[first]),
             noise=torch.from_numpy(self._noise(window)[first] if first else np.zeros(0)),
             rolloff=self._rolloffs(wave * kinds.signs),
-            moves=self._moves(wave[first]),
+            cutoff=self._share,
+            distances=self._distances(wave[first]),
         )
         return Pending(window, request, kinds, is_last=window.stop == self._frames)
 
@@ -131,13 +133,12 @@ class Requests:
         of_frame = np.arange(window.start, window.stop) * HOP // STEP - steps[0]
         return mixed(noise, weights[of_frame])
 
-    def _moves(self, wave: Block) -> list[Move]:
+    def _distances(self, wave: Block) -> list[int]:
         """Of the different channels of a window."""
-        model = self._model
-        if not (model.tells_envelopes and model.has_bands):
+        if not self._model.has_cutoff:
             return []
-        cutoff, width = 2 * self._cutoff / model.codec.sample_rate, model.network.config.latent_dim
-        return [Move(cutoff, distance(channel, cutoff, width)) for channel in wave]
+        width = self._model.network.config.latent_dim
+        return [distance(channel, self._share, width) for channel in wave]
 
     def _rolloffs(self, wave: Block) -> tuple[float, float]:
         """Of the window as it is, and of what is asked for."""

@@ -155,7 +155,9 @@ def test_keys_do_not_lead_out_of_the_folder(tmp_path):
 
     codec, silence = load(resolve(CodecConfig(name="mdct"))), torch.zeros(512, 1)
     stored, number = torch.zeros(1, 1, 512, 2), torch.ones(1)
-    batch = Batch(stored, stored, number, number, number, number, number, ("",), ("../../x",))
+    batch = Batch(
+        stored, stored, number, number, number, number, number, number, ("",), ("../../x",)
+    )
     row = {"key": "../../x", "frames": 2, "start_seconds": 0.0, "variant": 0, "low_res": "sinc",
            "rolloff_hr_hz": 1.0, "rolloff_lr_hz": 1.0}  # fmt: skip
     Saver(codec, silence, tmp_path / "a" / "b").save(0, batch, row)

@@ -15,13 +15,13 @@ from jatsr_data import Normaliser
 from jatsr_data.normalise import Scale
 from jatsr_model.chance import Chance
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
-from jatsr_model.dit import DiTConfig, preset
-from jatsr_model.envelopes import energies, features, filled
+from jatsr_model.dit import Conditions, DiTConfig, preset
+from jatsr_model.envelopes import energies, features, filled, held
 from jatsr_model.excitation import MOVED, distance, excitation, moved_up
 from jatsr_model.flow import Objective, time_law
 from jatsr_model.flow.objective import Truth
 from jatsr_model.losses import LOSSES, Guess, LossSum
-from jatsr_model.sampling import Move, fill
+from jatsr_model.sampling import fill
 from shards.errors import ConfigError
 
 TELLING = replace(
@@ -98,6 +98,55 @@ def test_features_are_levels_of_bands_computed_by_hand(power: int) -> None:
     expected = np.log(pooled + 3e-3**power) * 2 / (3 * power) + 1.5
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
     assert features(torch.zeros(1, 4, 3), power, 2).max() < -2
+
+
+def test_above_a_cutoff_the_last_levels_below_it_are_held() -> None:
+    levels = latents(3, 4, channels=10)
+    cutoff = torch.tensor([0.55, 0.1, 1.0])
+    found = held(levels, cutoff)
+    for crop, stop in enumerate((5, 3, 10)):  # three rows are the least
+        own, told = found[crop].split(10)
+        assert torch.equal(own[:stop], levels[crop, :stop])
+        expected = levels[crop, stop - 3 : stop].mean(0).expand(10 - stop, 4)
+        torch.testing.assert_close(own[stop:], expected)
+        assert (told[:stop] == 1).all()
+        assert (told[stop:] == -1).all()
+    assert torch.equal(held(levels, None)[:, :10], levels)
+
+
+def test_what_a_filter_leaves_above_the_cutoff_changes_nothing() -> None:
+    network = awake(replace(TELLING, latent_dim=16, cutoff=True))
+    low = latents(1, 8, channels=16)
+    given = Conditions(low=low, cutoff=torch.tensor([0.5]))
+    left = torch.cat([low[:, :8], 0.01 * low[:, 8:]], dim=1)
+    with torch.no_grad():
+        first, second, third = (
+            network(latents(1, 8, channels=16), torch.zeros(1), each)
+            for each in (given, replace(given, low=left), replace(given, cutoff=None))
+        )
+    torch.testing.assert_close(first, second)
+    assert not torch.equal(first, third)
+
+
+def test_with_a_cutoff_the_levels_above_it_count_most() -> None:
+    data = drawn(4, 2, 32, 64)
+    level, wrong_below, wrong_above = (
+        torch.zeros(2, 32, 64),
+        torch.zeros(2, 32, 64),
+        torch.zeros(2, 32, 64),
+    )
+    wrong_below[:, :16], wrong_above[:, 16:] = 1.0, 1.0
+    cutoff = torch.tensor([0.5, 0.5])
+
+    def loss(level: Tensor, cutoff: Tensor | None) -> float:
+        guess = Guess(output=level, target=data, data_hat=data, data=data, level=level, power=4,
+                      cutoff=cutoff)  # fmt: skip
+        return float(LOSSES["levels"](guess).mean())
+
+    below, above = loss(wrong_below, cutoff), loss(wrong_above, cutoff)
+    right = loss(level, cutoff)
+    assert above - right > 8 * (below - right) > 0
+    assert loss(wrong_below, None) == pytest.approx(loss(wrong_above, None), rel=0.2)
 
 
 def test_a_network_for_envelopes_knows_neither_noise_nor_time() -> None:
@@ -239,21 +288,24 @@ def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
     network = awake(config)
     low = latents(2, 10, channels=512)
     low[:, 100:] = 0
-    given = replace(conditions(TELLING, 2, 10), low=low)
+    given = replace(conditions(TELLING, 2, 10), low=low, cutoff=torch.full((2,), 100 / 512))
     noise = latents(2, 10, seed=3, channels=512)
     lengths = torch.tensor([10, 6])
-    for moves in ((), (Move(100 / 512, 50), Move(100 / 512, 0))):
-        data = fill(network, normaliser, given, noise, lengths, moves)
+    for distances in ((), (50, 0)):
+        data = fill(network, normaliser, given, noise, lengths, distances)
         assert data.shape == noise.shape
         assert data.isfinite().all()
         assert not data[1, :, 6:].any()
         assert (data[0, 120:] != 0).all()
-        one = fill(network, normaliser, replace(given, low=low[:1]), noise[:1], None, moves[:1])
+        alone = replace(given, low=low[:1], cutoff=given.cutoff[:1])
+        one = fill(network, normaliser, alone, noise[:1], None, distances[:1])
         torch.testing.assert_close(one[0], data[0], rtol=1e-4, atol=1e-5)
     assert not network.training
 
 
-@pytest.mark.parametrize("changes", [{"power": 3}, {"band": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"power": 3}, {"band": 0}, {"cutoff": True, "entry": "linear"}]
+)
 def test_shapes_that_cannot_be_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         DiTConfig(**{**vars(TELLING), **changes})

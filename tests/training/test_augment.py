@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jatsr_data import Batch
 from jatsr_model.chance import Chance
-from jatsr_model.training.augment import NO_CHANGE, Augment, gains
+from jatsr_model.training.augment import LOWEST_CUT, NO_CHANGE, UNSURE, Augment, gains
 
 CROPS, ROWS, FRAMES = 6, 32, 5
 
@@ -16,6 +16,7 @@ def batch(hr: Tensor, lr: Tensor) -> Batch:
     count = len(hr)
     return Batch(
         hr=hr, lr=lr, rolloff_hr=torch.ones(count), rolloff_lr=torch.ones(count),
+        cutoff=torch.full((count,), 0.5),
         start=torch.zeros(count, dtype=torch.int64),
         frames=torch.full((count,), hr.shape[-1]), variant=torch.zeros(count, dtype=torch.int64),
         caption=("",) * count, key=tuple(map(str, range(count))),
@@ -39,6 +40,34 @@ def test_both_signals_are_changed_alike_and_by_the_sample_alone() -> None:
     other = augment(batch(data, data), Chance(0, 8, range(CROPS)))
     assert not torch.equal(other.hr, found.hr)
     assert torch.equal(batch(data, data).rolloff_hr, found.rolloff_hr)
+
+
+def test_a_cut_takes_the_top_of_the_input_and_tells_where() -> None:
+    data, crops = music().repeat(20, 1, 1, 1), 20 * CROPS
+    found = Augment(cut=0.5)(batch(data, data), Chance(0, 7, range(crops)))
+    assert torch.equal(found.hr, data)
+    kept = (found.lr != 0).any(3).any(1).sum(1)  # rows
+    cut = kept < ROWS
+    assert 0.3 < cut.float().mean() < 0.7
+    same = found.lr == data
+    for crop in range(crops):
+        assert same[crop, :, : kept[crop]].all()
+    told = found.cutoff * ROWS
+    assert (told <= torch.minimum(kept, torch.tensor(ROWS / 2)) + 1e-4).all()
+    assert (told >= (1 - UNSURE) * torch.minimum(kept - 1, torch.tensor(ROWS / 2)) - 1e-4).all()
+    assert (found.cutoff >= (1 - UNSURE) * LOWEST_CUT - 1e-6).all()
+
+
+def test_music_that_ends_early_has_nothing_above_on_either_side() -> None:
+    data, crops = music().repeat(20, 1, 1, 1), 20 * CROPS
+    found = Augment(end=0.5)(batch(data, data), Chance(0, 7, range(crops)))
+    assert torch.equal(found.hr, found.lr)
+    kept = (found.hr != 0).any(3).any(1).sum(1)
+    early = kept < ROWS
+    assert 0.3 < early.float().mean() < 0.7
+    assert (kept[early] <= ROWS // 2).all()
+    assert (kept[early] >= ROWS // 4).all()
+    assert torch.equal(found.cutoff, torch.full((crops,), 0.5))
 
 
 def test_nothing_is_changed_unasked() -> None:

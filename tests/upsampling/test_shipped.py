@@ -29,7 +29,7 @@ from shards.files import sha256_file
 RATE, SECONDS = 44_100, 6.5
 RATES = (4000, 8000, 16_000, 24_000, 32_000)
 MOST_BYTES = 20_000_000
-# LSD of the model, at most so much of that of the input and of the straight line: see MARGINS.
+# By rate: LSD of the model, at most so much of that of the input and of the straight line.
 MARGINS = dict.fromkeys(RATES, (0.6, 0.8))
 
 

@@ -75,7 +75,7 @@ class Extended:
         self._left = output_length(facts.samples, sound.rate, codec.sample_rate)
         self._requests = Requests(
             model, settings, layout, sound.key,
-            channels=channels, samples=self._left, cutoff=over.low,
+            channels=channels, samples=self._left, cutoff=over.high,
         )  # fmt: skip
         self._pending: deque[Pending] = deque()
         self._joiner = Joiner(layout.span, codec.hop)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jatsr_model.lengths import ended
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -42,10 +44,8 @@ class Grid:
         return torch.arange(count, device=self.starts.device) * self.patch < self.lengths
 
     def masked(self, x: Tensor) -> Tensor:
-        """``[B, C, T]`` with zeros for padding, also where that is not finite."""
-        if self.lengths is None:
-            return x
-        return x.where(torch.arange(self.frames, device=x.device) < self.lengths[..., None], 0)
+        """``[B, C, T]`` with zeros for padding."""
+        return ended(x, None if self.lengths is None else self.lengths[:, 0])
 
 
 def make_grid(

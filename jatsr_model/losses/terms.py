@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jatsr_model.envelopes import MOST, energies
+from jatsr_model.lengths import ended
 from shards.errors import ConfigError
 
 CHARBONNIER_EPSILON = 1e-3
@@ -77,11 +78,8 @@ class Guess:
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name != "lengths"
         }
-        if lengths is not None:
-            # behind the end: nothing, and nothing expected
-            inside = torch.arange(self.data.shape[-1], device=lengths.device) < lengths[:, None]
-            for name in tensors.keys() - {"cutoff"}:
-                tensors[name] = tensors[name].where(inside[:, None], 0)
+        for name in tensors.keys() - {"cutoff"}:  # behind the end: nothing, and nothing expected
+            tensors[name] = ended(tensors[name], lengths)
         return replace(self, **cast(Any, tensors), lengths=lengths)
 
 
@@ -147,9 +145,7 @@ def levels(guess: Guess) -> Tensor:
     told = torch.exp(guess.power * guess.level.clamp(-MOST, MOST))
     found = energies(guess.data, guess.power)
     errors = (torch.log(found + least) - torch.log(told + least) - MEAN_LOG) / guess.power
-    if guess.lengths is not None:
-        inside = torch.arange(errors.shape[-1], device=errors.device) < guess.lengths[:, None]
-        errors = errors.where(inside[:, None], 0)
+    errors = ended(errors, guess.lengths)
     total = errors.new_zeros(len(errors))
     for (rows, frames), weight in NEIGHBOURHOODS:
         size = min(rows, errors.shape[1]), min(frames, errors.shape[2])

@@ -12,7 +12,8 @@ from jatsr_model.dit import DiT
 from jatsr_model.dit.conditions import Conditions
 from jatsr_model.envelopes import filled
 from jatsr_model.excitation import excitation
-from jatsr_model.sampling.sampler import ended, evaluating
+from jatsr_model.lengths import ended
+from jatsr_model.sampling.sampler import evaluating
 
 
 @torch.no_grad()

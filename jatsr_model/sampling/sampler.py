@@ -12,6 +12,7 @@ from jatsr_model.dit.conditions import Conditions
 from jatsr_model.flow import Prediction, solve, to_velocity
 from jatsr_model.flow.objective import Network
 from jatsr_model.flow.solvers import Velocity
+from jatsr_model.lengths import ended
 from jatsr_model.sampling.grids import time_grid
 from jatsr_model.sampling.guidance import Guidance, combine, stacked
 from shards.errors import ConfigError
@@ -67,14 +68,6 @@ def sample(
         avoid = prediction == "x" and solver == "heun"
         data = solve(solver, velocity, start, times, avoid_end=avoid)
     return ended(data, lengths)
-
-
-def ended(data: Tensor, lengths: Tensor | None) -> Tensor:
-    """``[B, C, T]`` with zeros behind the end of samples that have these lengths."""
-    if lengths is None:
-        return data
-    inside = torch.arange(data.shape[-1], device=data.device) < lengths[:, None]
-    return data.where(inside[:, None], 0)
 
 
 def guided_velocity(

@@ -8,7 +8,7 @@ Recordings that end early by themselves: both do.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -50,17 +50,18 @@ class Augment:
         if self.cut:
             drawn = chance.uniform("cut", 3).float()
             other = torch.where(drawn[:, 0] < self.cut, LOWEST_CUT ** drawn[:, 1], 1.0)
-            lr, cutoff = _ended(lr, other), torch.minimum(cutoff, other)
+            lr, cutoff = _low_passed(lr, other), torch.minimum(cutoff, other)
             cutoff = cutoff * (1 - UNSURE * drawn[:, 2])
         if self.end:
             drawn = chance.uniform("end", 2).float()
             early = cutoff * (EARLIEST_END + (1 - EARLIEST_END) * drawn[:, 1])
             end = torch.where(drawn[:, 0] < self.end, early, 1.0)
-            hr, lr = _ended(hr, end), _ended(lr, end)
+            hr, lr = _low_passed(hr, end), _low_passed(lr, end)
         return batch if lr is batch.lr else replace(batch, hr=hr, lr=lr, cutoff=cutoff)
 
 
 NO_CHANGE = Augment()
+CHANGES = tuple(field.name for field in fields(Augment))  # as a recipe names them
 
 
 def gains(chance: Chance, channels: int, strength: float) -> Tensor:
@@ -73,7 +74,7 @@ def gains(chance: Chance, channels: int, strength: float) -> Tensor:
     return torch.exp(strength * curve)
 
 
-def _ended(frames: Tensor, end: Tensor) -> Tensor:
+def _low_passed(frames: Tensor, end: Tensor) -> Tensor:
     """Stored frames ``[B, channels, rows, T]``, nothing from a share ``[B]`` of the rows on."""
     rows = frames.shape[2]
     own = torch.arange(rows) < end[:, None] * rows

@@ -12,6 +12,7 @@ from jatsr_data import LatentDataset
 from jatsr_model.dit import Preset, preset
 from jatsr_model.model_folder import ModelError, read_card
 from jatsr_model.text import DEFAULT, TextEncoder, find_text_encoder
+from jatsr_model.training.augment import CHANGES
 from jatsr_model.training.checkpoints import Checkpoint, Found, newest_intact, read_checkpoint
 from jatsr_model.training.run_folder import CHECKPOINTS, expect_no_training, read_run
 from jatsr_model.training.saving import machine_of
@@ -98,7 +99,7 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
 
 
 def _expect_bands(known: Preset, wanted: Mapping[str, Any]) -> None:
-    for name in ("equalise", "cut", "end"):
+    for name in CHANGES:
         if wanted.get(name) and known.space != "mdct":
             raise ConfigError(
                 f"{flag(name)}: latents of {known.space} are no bands of audio", hint="leave it out"

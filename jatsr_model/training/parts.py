@@ -16,7 +16,7 @@ from jatsr_model.flow import Objective, time_law
 from jatsr_model.latents import LatentDecoder, codec_on
 from jatsr_model.losses import AudioConsistency, losses_for
 from jatsr_model.model_folder import Card, load_network, read_card
-from jatsr_model.training.augment import Augment
+from jatsr_model.training.augment import CHANGES, Augment
 from jatsr_model.training.data import validation_batches
 from jatsr_model.training.feed import Feed
 from jatsr_model.training.rehearsal import Rehearsal
@@ -110,8 +110,7 @@ class Parts:
     @property
     def augment(self) -> Augment:
         """Of batches in training."""
-        recipe = self.task.recipe
-        return Augment(equalise=recipe.equalise, cut=recipe.cut, end=recipe.end)
+        return Augment(**{name: getattr(self.task.recipe, name) for name in CHANGES})
 
     @property
     def measure(self) -> str:

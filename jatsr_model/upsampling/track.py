@@ -9,6 +9,7 @@ import numpy as np
 
 from jatsr_model.audio.blocks import Block, Fifo
 from jatsr_model.audio.resample import Resampler, output_length
+from jatsr_model.upsampling.attacks import Attacks
 from jatsr_model.upsampling.audio_out import AudioWriter
 from jatsr_model.upsampling.joints import Joiner
 from jatsr_model.upsampling.levels import SilenceGate
@@ -83,6 +84,7 @@ class Extended:
         self._from_codec = Resampler(codec.sample_rate, rate, channels)
         self._own = Resampler(sound.rate, rate, channels)
         self._own_band, self._generated = Fifo(), Fifo()
+        self._attacks = Attacks(rate, channels, over) if model.tells_envelopes else None
         self._splicer = Splicer(rate, channels, over)
         self._samples = output_length(facts.samples, sound.rate, rate)
         gate = SilenceGate(facts.silence, rate, self._samples)
@@ -111,7 +113,7 @@ class Extended:
                 self._generated.push(self._from_codec.flush(self._samples))
             self._splice()
             if pending.is_last:
-                self._out.write(self._splicer.flush())
+                self._finish()
 
     @property
     def pending(self) -> tuple[Request, ...]:
@@ -140,8 +142,15 @@ class Extended:
     def _splice(self) -> None:
         ready = min(self._own_band.available, self._generated.available)
         if ready:
-            spliced = self._splicer.push(self._own_band.take(ready), self._generated.take(ready))
-            self._out.write(spliced)
+            own, generated = self._own_band.take(ready), self._generated.take(ready)
+            if self._attacks is not None:
+                own, generated = self._attacks.push(own, generated)
+            self._out.write(self._splicer.push(own, generated))
+
+    def _finish(self) -> None:
+        if self._attacks is not None:
+            self._out.write(self._splicer.push(*self._attacks.flush()))
+        self._out.write(self._splicer.flush())
 
 
 class _Output:

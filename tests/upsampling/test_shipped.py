@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from click.testing import CliRunner
 from evaluate_runs import run as evaluate
 from numpy.typing import NDArray
@@ -120,6 +121,30 @@ def test_upsample_needs_no_model_named(pieces: Path, tmp_path: Path) -> None:
     (row,) = json.loads(done.stdout)["rows"]
     assert row["status"] == "ok"
     assert soundfile.info(tmp_path / "out" / "song.flac").samplerate == RATE
+
+
+def test_nothing_is_heard_before_an_attack(tmp_path: Path) -> None:
+    """The 15 ms before clicks against the 15 ms after them, above the cutoff of the input."""
+    rate, rng = 8000, np.random.default_rng(0)
+    places = np.arange(RATE // 2, 2 * RATE, RATE // 3)
+    wave = 1e-5 * rng.standard_normal(int(2.5 * RATE))
+    decay = np.exp(-np.arange(RATE // 30) / (0.005 * RATE))
+    for place in places:
+        wave[place : place + len(decay)] += 0.2 * decay * rng.standard_normal(len(decay))
+    soundfile.write(tmp_path / "low.wav", soxr.resample(wave, RATE, rate, "VHQ"), rate)
+    done = CliRunner().invoke(
+        jatsr, ["upsample", str(tmp_path / "low.wav"), str(tmp_path / "made.wav"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    made = soundfile.read(tmp_path / "made.wav")[0]
+    spectrum = np.fft.rfft(made)
+    spectrum[np.fft.rfftfreq(len(made), 1 / RATE) < rate / 2] = 0
+    power = np.square(np.fft.irfft(spectrum, len(made)))
+    span, gap = round(0.015 * RATE), round(0.003 * RATE)
+    before = np.mean([power[place - span - gap : place - gap] for place in places])
+    after = np.mean([power[place : place + span] for place in places])
+    assert after > 1e-7  # something was generated
+    assert 10 * np.log10(before / after) < -20
 
 
 @pytest.mark.parametrize("flag", ["--steps", "--cfg"])

@@ -164,16 +164,17 @@ def read_card(folder: Path) -> tuple[Card, str]:
         ) from error
 
 
-def find_model(name: str, runs: Path = Path("runs")) -> Path:
+def find_model(name: str, runs: Path = Path("runs"), flag: str = "--model") -> Path:
     """The model folder that a user means.
 
     Args:
         name: the folder itself, that of a training, whose best checkpoint it then is, the name of
             a training in ``runs``, or that of a model that comes with the package.
         runs: where ``jatsr train`` puts trainings.
+        flag: that was given the name.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none; names the flag.
     """
     best = Path("checkpoints") / "best"
     places = [Path(name), Path(name) / best, runs / name / best]
@@ -183,7 +184,7 @@ def find_model(name: str, runs: Path = Path("runs")) -> Path:
         if (folder / CARD).is_file():
             return folder
     raise ModelError(
-        f"--model {name}: expected a folder with {CARD}, found none, nor {places[1]}, nor "
+        f"{flag} {name}: expected a folder with {CARD}, found none, nor {places[1]}, nor "
         f"{places[2]}",
         hint="name a checkpoint of jatsr train, its training, a folder written by jatsr export, or "
         f"a model that comes with jatsr: {', '.join(shipped_models())}",

@@ -38,7 +38,7 @@ PLACES = ("codec_weights", "start", "text_encoder")
 @click.option("--resume", is_flag=True, help="Continue: the training --name, or the newest one.")
 @click.option("--accept-changes", is_flag=True,
               help="With --resume: although options, machine or dataset have changed.")  # fmt: skip
-@click.option("--start", help="Begin with the weights of this model folder.")
+@click.option("--start", help="Begin with the weights of this model folder or training.")
 @training_options
 @click.option("--text-encoder",
               help="Folder or name of a T5 encoder for captions, or off.  [t5-base if the model "

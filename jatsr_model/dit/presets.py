@@ -103,11 +103,11 @@ _ENVELOPE = DiTConfig(
 _MDCT_ENVELOPE = replace(
     _ENVELOPE,
     latent_dim=512,
-    hidden=128,
-    depth=3,
-    heads=2,
+    hidden=160,
+    depth=4,
+    heads=4,
     kv_heads=1,
-    mlp_hidden=256,
+    mlp_hidden=320,
     power=4,
     cutoff=True,
 )

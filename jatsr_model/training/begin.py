@@ -10,7 +10,7 @@ from typing import Any
 
 from jatsr_data import LatentDataset
 from jatsr_model.dit import Preset, preset
-from jatsr_model.model_folder import ModelError, read_card
+from jatsr_model.model_folder import ModelError, find_model, read_card
 from jatsr_model.text import DEFAULT, TextEncoder, find_text_encoder
 from jatsr_model.training.augment import CHANGES
 from jatsr_model.training.checkpoints import Checkpoint, Found, newest_intact, read_checkpoint
@@ -67,11 +67,14 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
     """
     expect_no_training(folder)
     world.barrier()  # all have looked before one of them begins
+    places = dict(wish.places)
+    if "start" in places:
+        places["start"] = str(find_model(places["start"], flag="--start"))
     manifest = read_manifest(wish.dataset)
     known = preset(wish.recipe.get("model") or default_model(manifest))
     reading_space(known, manifest)  # they must fit
     _expect_bands(known, wish.recipe)
-    text, notes = _text(wish.places.get("text_encoder", "auto"), known, world)
+    text, notes = _text(places.get("text_encoder", "auto"), known, world)
     on_gpu = world.device.type == "cuda"
     values = {
         **(OVERFIT if wish.recipe.get("overfit") else {}),
@@ -80,7 +83,7 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
         "model": known.name,
         "losses": {**known.losses, **wish.recipe.get("losses", {})},
         "text_encoder": text.identity if text else "",
-        "start": read_card(Path(wish.places["start"]))[1] if "start" in wish.places else "",
+        "start": read_card(Path(places["start"]))[1] if "start" in places else "",
     }
     values.setdefault("warmup", min(Recipe.warmup, values.get("steps", Recipe.steps) // 10))
     if "batch_size" not in values:
@@ -91,7 +94,7 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
         folder=folder,
         recipe=Recipe(**values),
         runtime=Runtime(**{"compile": on_gpu, **wish.runtime}),
-        places={name: _lasting(place) for name, place in wish.places.items()},
+        places={name: _lasting(place) for name, place in places.items()},
         text=text,
         channels=channels_of(manifest),
     )

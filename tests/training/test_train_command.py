@@ -33,9 +33,10 @@ from train_processes import (
 from trainings import expect_same, log, saved
 
 import cli
+from jatsr_model.model_folder import read_card
 from jatsr_model.training import begin
 from jatsr_model.training.checkpoints import newest_intact, steps
-from jatsr_model.training.run_folder import RunFile
+from jatsr_model.training.run_folder import RunFile, read_run
 from jatsr_model.training.settings import Recipe, Runtime
 from jatsr_model.training.world import World
 from shards.errors import ConfigError
@@ -268,6 +269,17 @@ def test_resuming_needs_a_training_with_these_options(
     assert newest.code == 0
 
 
+def test_a_training_can_begin_with_the_best_weights_of_another(
+    dataset: Path, tmp_path: Path, jatsr: Callable[..., Said]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert jatsr(*small(dataset, first, steps=2, val_every=2)).code == 0
+    said = jatsr(*small(dataset, second, steps=1, start=first))
+    assert said.code == 0, said.err
+    _, digest = read_card(first / "checkpoints" / "best")
+    assert read_run(second).recipe.start == digest
+
+
 def test_the_encoder_of_captions_that_was_found_is_taken_again(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +302,7 @@ def test_the_encoder_of_captions_that_was_found_is_taken_again(
         ({"model": "s"}, "--model s works on latents of dac-72, the dataset has those of mdct"),
         ({"batch_size": 999}, "--batch-size 999: an epoch has"),
         ({"overfit": 999, "val_every": 1, "sample_every": 1}, "--overfit 999: the dataset has"),
-        ({"start": "nowhere"}, "nowhere/model.json"),
+        ({"start": "nowhere"}, "--start nowhere: expected a folder with model.json"),
         ({"text_encoder": "t5-base"}, "--text-encoder t5-base: --model mdct-xs takes no text"),
         ({"device": "cuda:9"}, "--device cuda:9"),
         ({"workers": 5}, "use --workers 1 or 2 or 3 or 4 or 6"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from around import far_away
 from sessions import GpuSession
@@ -51,17 +54,21 @@ def test_two_processes_make_the_same_bytes(
     assert run([music], tmp_path, model_folder, engine=LocalEngine(2)).kept == 4
 
 
-def test_the_number_of_threads_makes_no_difference(
+def test_the_number_of_threads_changes_no_more_than_rounding(
     music: Path, alone: Path, model_folder: Path, tmp_path: Path
 ) -> None:
-    """On this machine, with this model: it is no promise of the libraries."""
+    """On some processors not even that, but it is no promise of the libraries."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         run([music], tmp_path, model_folder)
     finally:
         torch.set_num_threads(before)
-    assert outputs(tmp_path) == outputs(alone)
+    found, expected = outputs(tmp_path), outputs(alone)
+    assert found.keys() == expected.keys()
+    for name, data in found.items():
+        wave, wanted = (soundfile.read(BytesIO(each))[0] for each in (data, expected[name]))
+        np.testing.assert_allclose(wave, wanted, rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_a_file_that_kills_its_worker_is_one_failed_row(

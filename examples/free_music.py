@@ -3,7 +3,7 @@
     python examples/free_music.py FOLDER [--small]
 
 downloads packages by ``apt-get`` and unpacks them by ``dpkg`` (Debian and Ubuntu), which needs no
-rights, into FOLDER/train and FOLDER/held-out: 16 and 4 packages, 1.2 GB to download; with
+rights, into FOLDER/train and FOLDER/held-out: 16 and 4 packages, 1.3 GB to download; with
 ``--small`` the five of them that make 0.3 GB. The licence of each lies beside it as
 ``copyright.txt``. Held out are three soundtracks as a whole and every fifth piece of another.
 Left out are earlier or other versions of pieces that are held out, and what is too short to be

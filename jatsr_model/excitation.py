@@ -1,109 +1,138 @@
 """What an envelope is filled with: the input's own band, whitened and moved up, and some noise.
 
 Noise alone turns tones into hiss and softens attacks. What was moved up is as narrow, as steady and
-as sudden as the music below: spectral band replication as in High-Efficiency AAC, here inside the
-frame of the transform. It is for latents whose channels are bands of audio in equal steps.
-
-By how far it is moved decides whether partials go on: by a multiple of the fundamental they do. So
-the distance is taken at which the spectrum resembles itself most. A channel is 8 bins of the
-spectrum that is looked at, so that a distance in channels is one in bins; the spectrum tells
-fundamentals apart that are far closer than channels are.
+as sudden as the music below: spectral band replication as in High-Efficiency AAC. It is for latents
+whose channels are bands of audio in equal steps. The band is moved as a signal, by any number of
+Hertz (single-sideband modulation), so that partials go on: see ``likeness``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from jatsr_model.codecs import Codec, encode
+from jatsr_model.likeness import SIZE, Move, movable, moves
+
 MOVED = 0.95  # of the excitation's amplitude; noise has the rest of its power
 _SOLID = 0.92  # of the own band: above it, a filter may fall
-_NEAREST, _FARTHEST = 0.35, 0.75  # distances, as shares of the own band
-_LEAST = 8  # channels; what repeats in smaller steps sounds like a comb
-_NEAR = (31, 17)  # channels and frames over which the own band is made white
-_BINS = 8  # of a channel
-_SMOOTH = 65  # bins over which the spectrum is made white
+_NEAR = (31, 9)  # channels and frames over which the own band is made white
+_STEADY = 24  # frames that are moved by the same distances, 0.28 s
+_AROUND = 12  # frames before and after them in which distances are looked for, too
+_RINGING = 4096  # samples behind a signal in which a filter may ring
+_STRIDE = 256  # samples
 _FAINT = 1e-7
+_SILENT = 1e-3  # of a white frame, whose power is about 1 otherwise
+
+Wave = NDArray[np.float32]
+Spectrum = NDArray[np.complex64]
 
 
-def distance(wave: NDArray[np.float32], cutoff: float, channels: int) -> int:
-    """By how many channels to move the own band up.
+@torch.no_grad()
+def excitation(codec: Codec, own: Tensor, power: int, cutoff: float, noise: Tensor) -> Tensor:
+    """What to fill an envelope with.
 
     Args:
-        wave: ``[n]``, a mono signal.
-        cutoff: where its own band ends, as a share of the Nyquist frequency.
-        channels: from 0 to the Nyquist frequency.
+        codec: of the latents; its channels are bands from 0 to the Nyquist frequency.
+        own: low-res latents ``[C, T]``, not normalised.
+        power: of a latent that is proportional to energy.
+        cutoff: where the own band ends, as a share of the Nyquist frequency.
+        noise: standard normal ``[C, T]``; the result where the own band is too narrow.
 
     Returns:
-        0 where the own band is too narrow to be moved.
+        ``[C, T]`` of unit power above the own band where that is not silent, on the device of the
+        noise.
     """
-    import scipy.fft  # late: importing it takes longer than most commands
+    channels, frames = own.shape
+    stop, rate = int(_SOLID * cutoff * channels), codec.sample_rate
+    end = stop / channels * rate / 2
+    if not movable(end):
+        return noise
+    white = whitened(torch.copysign(own.abs() ** (power / 2), own), stop)
+    heard = codec.decode(torch.copysign(white.abs() ** (2 / power), white)[None])
+    band: Wave = heard[0].cpu().numpy()
+    parts = [_moved_up(codec, band, first, end) for first in range(0, frames, _STEADY)]
+    moved = torch.cat(parts, dim=1).to(noise)
+    moved = torch.copysign(moved.abs() ** (power / 2), moved)
+    sounds = moved[:stop].square().mean(0) > _SILENT
+    moved = moved / (moved[stop:, sounds].square().mean().sqrt() if sounds.any() else 1.0)
+    return MOVED * moved + math.sqrt(1 - MOVED**2) * noise
 
-    stop = int(_SOLID * cutoff * channels)
-    first, last = max(math.ceil(_NEAREST * stop), _LEAST), int(_FARTHEST * stop)
-    if first > last:
-        return 0
-    size = 2 * _BINS * channels
-    padded = np.pad(wave, (0, max(size - len(wave), 0)))
-    frames = sliding_window_view(padded, size)[:: size // 2] * np.hanning(size).astype(np.float32)
-    spectra = np.abs(scipy.fft.rfft(frames, axis=-1))[:, : stop * _BINS]
-    white = spectra / (_running_mean(spectra) + _FAINT) - 1
-    likeness = [_likeness(white, step * _BINS) for step in range(first, last + 1)]
-    return first + int(np.argmax(likeness))
+
+def _moved_up(codec: Codec, band: Wave, first: int, end: float) -> Tensor:
+    """Latents ``[C, n]`` of a white band and what it is above its end, for the frames from one on.
+
+    What was before and comes after helps to find the distances, and is where filters ring.
+    """
+    start = max(first - _AROUND, 0)
+    part = band[start * codec.hop : (first + _STEADY + _AROUND) * codec.hop]
+    whole = part + above(part, moves(part, end, codec.sample_rate), end, codec.sample_rate)
+    latents = codec.latents(torch.from_numpy(encode(codec, whole[None])))[0]
+    return latents[:, first - start : first - start + _STEADY]
 
 
-def moved_up(coefficients: Tensor, cutoff: float, step: int) -> Tensor:
-    """The own band, white, and its upper ``step`` channels again and again above it.
-
-    Neighbouring frames of a tone differ in sign where it is moved by an odd number of channels, as
-    they do for a tone that is there from the beginning.
+def whitened(coefficients: Tensor, stop: int) -> Tensor:
+    """The band below a channel, with unit power everywhere; above it, zeros.
 
     Args:
         coefficients: float32 ``[C, T]`` of a lapped transform, proportional to amplitude.
-        cutoff: where the own band ends, as a share of the Nyquist frequency.
-        step: see ``distance``; at least 1.
-
-    Returns:
-        float32 ``[C, T]`` of about unit power above the cutoff.
+        stop: the channel, at least 1.
     """
-    channels, length = coefficients.shape
-    stop = int(_SOLID * cutoff * channels)
     rows, frames = _NEAR
     own = coefficients[None, None, :stop]
     around = functional.pad(own.square(), (frames // 2,) * 2 + (rows // 2,) * 2, mode="replicate")
     level = functional.avg_pool2d(around, _NEAR, 1).sqrt()
-    white = (own / (level + _FAINT))[0, 0]
-    source = white[stop - step :]
-    signs = 1 - 2.0 * (torch.arange(length, device=white.device) * step % 2)
-    copies = -(-(channels - stop) // step)
-    above = [source * signs**number for number in range(1, copies + 1)]
-    return torch.cat([white, *above])[:channels]
+    return functional.pad((own / (level + _FAINT))[0, 0], (0, 0, 0, len(coefficients) - stop))
 
 
-def excitation(coefficients: Tensor, cutoff: float, step: int, noise: Tensor) -> Tensor:
-    """What to fill an envelope with: ``noise``, standard normal ``[C, T]``, alone if step is 0.
+def above(band: Wave, found: Sequence[Move], end: float, rate: int) -> Wave:
+    """The upper end of a band, again and again above it, up to the Nyquist frequency.
 
-    Other arguments as for ``moved_up``.
+    Args:
+        band: ``[n]``, nothing above its end.
+        found: which bins are moved by how far; of each, as much as lies that far below the end.
+        end: Hz.
+        rate: Hz.
     """
-    if step == 0:
-        return noise
-    moved = moved_up(coefficients, cutoff, step)
-    return MOVED * moved + math.sqrt(1 - MOVED**2) * noise
+    import scipy.fft  # late: importing it takes longer than most commands
+
+    size = scipy.fft.next_fast_len(len(band) + _RINGING)
+    spectrum = scipy.fft.rfft(band, size)[: size // 2]
+    hertz = np.arange(len(spectrum)) * rate / size
+    nearest = (hertz * (SIZE / rate)).round().astype(int)
+    total = np.zeros(len(band), np.float32)
+    for move in found:
+        mine = (hertz >= end - move.hertz) & (hertz < end)
+        mine &= move.bins[np.minimum(nearest, len(move.bins) - 1)]
+        copies = int((rate / 2 - end) / move.hertz)  # whole ones; then as much as there is room for
+        # Phases that grow as a square: copies of a noise do not add up to pulses.
+        phases = np.exp(1j * np.pi * np.square(np.arange(copies + 2)) / (copies + 1))
+        turn, turns = _turning(move.hertz / rate, len(band)), np.zeros(len(band), np.complex64)
+        for phase in phases[copies:0:-1]:
+            turns = (turns + np.complex64(phase)) * turn
+        total += (_analytic(spectrum * mine, size, len(band)) * turns).real
+        last = mine & (hertz + (copies + 1) * move.hertz < rate / 2)
+        turns = np.complex64(phases[-1]) * _turning((copies + 1) * move.hertz / rate, len(band))
+        total += (_analytic(spectrum * last, size, len(band)) * turns).real
+    return total
 
 
-def _running_mean(spectra: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.pad(spectra, ((0, 0), (_SMOOTH // 2 + 1, _SMOOTH // 2)), mode="edge")
-    sums = np.cumsum(padded, axis=1, dtype=np.float64)
-    means: NDArray[np.float32] = ((sums[:, _SMOOTH:] - sums[:, :-_SMOOTH]) / _SMOOTH).astype("f4")
-    return means
+def _analytic(half: Spectrum, size: int, samples: int) -> Spectrum:
+    """The signal of a spectrum of positive frequencies alone."""
+    import scipy.fft
+
+    signal: Spectrum = scipy.fft.ifft(2 * half, size)[:samples]
+    return signal
 
 
-def _likeness(white: NDArray[np.float32], lag: int) -> float:
-    low, high = white[:, :-lag], white[:, lag:]
-    norm = math.sqrt(float(np.square(low).sum()) * float(np.square(high).sum()))
-    return float((low * high).sum()) / (norm + _FAINT)
+def _turning(cycles: float, samples: int) -> Spectrum:
+    """``exp(2 pi i cycles n)`` of so many n, as products of few exponentials: far faster."""
+    coarse, fine = np.arange(0, samples, _STRIDE), np.arange(_STRIDE)
+    steps, within = (np.exp(2j * np.pi * cycles * n) for n in (coarse, fine))
+    return np.outer(steps, within).ravel()[:samples].astype(np.complex64)

@@ -11,10 +11,13 @@ import pytest
 from buckets import bucket, object_storage  # noqa: F401 - fixtures
 from clusters import ray_cluster  # noqa: F401
 from helpers import QuietUi, write_music
+from hypothesis import settings
 from parallel import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from temporary import own_tmpdir, use_memory  # noqa: F401
 
 use_memory()
+settings.register_profile("any machine", deadline=None)  # slow ones are no less right
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

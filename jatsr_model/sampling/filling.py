@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -11,7 +9,6 @@ from jatsr_data import Normaliser
 from jatsr_model.dit import DiT
 from jatsr_model.dit.conditions import Conditions
 from jatsr_model.envelopes import filled
-from jatsr_model.excitation import excitation
 from jatsr_model.lengths import ended
 from jatsr_model.sampling.sampler import evaluating
 
@@ -23,7 +20,6 @@ def fill(
     given: Conditions,
     noise: Tensor,
     lengths: Tensor | None = None,
-    distances: Sequence[int] = (),
 ) -> Tensor:
     """Low-res latents, filled up to the envelope that a network tells.
 
@@ -31,11 +27,9 @@ def fill(
         network: of a preset with prediction ``envelope``.
         normaliser: that it was trained with.
         given: conditions of the batch.
-        noise: ``[B, C, T]``, standard normal, on the device of the conditions.
+        noise: ``[B, C, T]``, on the device of the conditions: what they are filled up with, of unit
+            power. Standard normal, or an ``excitation``.
         lengths: int64 ``[B]``, where samples end before T.
-        distances: of every sample, by how many channels its own band is moved up to be a part of
-            what it is filled up with, see ``excitation``; for latents that are bands of audio, with
-            a cutoff among the conditions. Empty for noise alone.
 
     Returns:
         normalised data, float32 ``[B, C, T]``; zero behind the end of a sample.
@@ -43,9 +37,5 @@ def fill(
     power = network.config.power
     with evaluating(network):
         level = network(torch.zeros_like(noise), noise.new_zeros(len(noise)), given, lengths)
-    stored = normaliser.lr.invert(given.low)
-    if distances and given.cutoff is not None:
-        heard = torch.copysign(stored.abs() ** (power / 2), stored)
-        every = zip(heard, given.cutoff.tolist(), distances, noise, strict=True)
-        noise = torch.stack([excitation(*each) for each in every])
-    return ended(filled(level, normaliser.hr.apply(stored), noise, power), lengths)
+    low = normaliser.hr.apply(normaliser.lr.invert(given.low))
+    return ended(filled(level, low, noise, power), lengths)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jatsr_data import Batch
 from jatsr_model.dit import Conditions, DiT
-from jatsr_model.excitation import distance
+from jatsr_model.excitation import excitation
 from jatsr_model.flow import Prediction
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.metrics.log_spectral import lsd
@@ -86,16 +86,18 @@ class Rehearsal:
         self, network: DiT, given: Conditions, noise: Tensor, lengths: Tensor | None
     ) -> Tensor:
         if self.prediction == "envelope":
-            distances = self._distances(network, given)
-            return fill(network, self.feed.normaliser, given, noise, lengths, distances)
+            noise = self._excitations(network, given, noise)
+            return fill(network, self.feed.normaliser, given, noise, lengths)
         return sample(network, self.prediction, given, noise, steps=self.steps, lengths=lengths)
 
-    def _distances(self, network: DiT, given: Conditions) -> list[int]:
-        """As in use; see ``fill``."""
-        if given.cutoff is None or not network.config.cutoff:
-            return []
-        heard = zip(self._references[1].numpy(), given.cutoff.tolist(), strict=True)
-        return [distance(wave, cutoff, network.config.latent_dim) for wave, cutoff in heard]
+    def _excitations(self, network: DiT, given: Conditions, noise: Tensor) -> Tensor:
+        """As in use; see ``excitation``."""
+        codec, config = self.decoder.codec, network.config
+        if given.cutoff is None or not config.cutoff:
+            return noise
+        own = self.feed.normaliser.lr.invert(given.low)
+        every = zip(own, given.cutoff.tolist(), noise, strict=True)
+        return torch.stack([excitation(codec, o, config.power, c, n) for o, c, n in every])
 
     @cached_property
     def _references(self) -> tuple[Tensor, Tensor]:

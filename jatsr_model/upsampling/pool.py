@@ -29,10 +29,10 @@ class Request:
 
     Attributes:
         low: normalised low-res latents ``[U, D, T]`` on the device: of the U different channels.
-        noise: float32 ``[U, D, T]``, as much alike as the channels are.
+        noise: float32 ``[U, D, T]``, as much alike as the channels are; for an envelope, what it is
+            filled with.
         rolloff: of the input and of the target, as shares of the Nyquist frequency.
         cutoff: where the input ends, as a share of it.
-        distances: of every channel, where an envelope is filled with the band below; else empty.
         rows: sampled channels so far, ``[D, T]`` each; None where one is still to come.
     """
 
@@ -40,7 +40,6 @@ class Request:
     noise: Tensor
     rolloff: tuple[float, float]
     cutoff: float
-    distances: Sequence[int]
     rows: list[Tensor | None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,9 +131,7 @@ class Pool:
         lengths = torch.tensor(frames, device=device) if short else None
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if model.tells_envelopes:
-                normaliser = model.decoder.normaliser
-                distances = [n for s in slots for n in s.request.distances[s.row : s.row + 1]]
-                return fill(model.network, normaliser, given, noise, lengths, distances)
+                return fill(model.network, model.decoder.normaliser, given, noise, lengths)
             return sample(
                 model.network,
                 model.card.prediction,

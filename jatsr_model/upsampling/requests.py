@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jatsr_model.audio.blocks import Block
 from jatsr_model.codecs import frames_of
 from jatsr_model.codecs.windower import Windower
-from jatsr_model.excitation import distance
+from jatsr_model.excitation import excitation
 from jatsr_model.sampling import noise_field
 from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.pool import Request
@@ -110,14 +111,26 @@ class Requests:
         wave = self._wave.get(window.start * HOP - half, (window.stop - 1) * HOP + half)
         kinds = kinds_of(stored, wave)
         first = kinds.first if wave.any() else []
+        low = self._model.low(stored[first])
         request = Request(
-            low=self._model.low(stored[first]),
-            noise=torch.from_numpy(self._noise(window)[first] if first else np.zeros(0)),
+            low=low,
+            noise=self._excitations(window, low, first),
             rolloff=self._rolloffs(wave * kinds.signs),
             cutoff=self._share,
-            distances=self._distances(wave[first]),
         )
         return Pending(window, request, kinds, is_last=window.stop == self._frames)
+
+    def _excitations(self, window: Window, low: Tensor, channels: Sequence[int]) -> Tensor:
+        """Of the different channels, ``[U, D, T]``; noise where their own band cannot be moved."""
+        if not channels:
+            return low
+        noise = torch.from_numpy(self._noise(window)[channels])
+        if not self._model.has_cutoff:
+            return noise
+        own = self._model.decoder.normaliser.lr.invert(low)
+        codec, power = self._model.codec, self._model.network.config.power
+        every = zip(own, noise, strict=True)
+        return torch.stack([excitation(codec, o, power, self._share, n) for o, n in every])
 
     def _noise(self, window: Window) -> NDArray[np.float32]:
         """Of all channels, ``[C, D, T]``."""
@@ -132,13 +145,6 @@ class Requests:
         weights = mixing(np.stack([correlation(span, self._cutoff, rate) for span in spans]))
         of_frame = np.arange(window.start, window.stop) * HOP // STEP - steps[0]
         return mixed(noise, weights[of_frame])
-
-    def _distances(self, wave: Block) -> list[int]:
-        """Of the different channels of a window."""
-        if not self._model.has_cutoff:
-            return []
-        width = self._model.network.config.latent_dim
-        return [distance(channel, self._share, width) for channel in wave]
 
     def _rolloffs(self, wave: Block) -> tuple[float, float]:
         """Of the window as it is, and of what is asked for."""

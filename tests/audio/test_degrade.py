@@ -53,7 +53,7 @@ def test_all_variants_are_as_long_as_the_original(
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=6), st.integers(0, 60_000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_cutting_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], samples: int
 ) -> None:

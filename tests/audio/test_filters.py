@@ -63,7 +63,7 @@ def test_the_tail_left_out_is_below_the_bound(kind: str) -> None:
 
 
 @given(st.integers(0, 70_000), st.lists(st.integers(0, 70_000), max_size=8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_cutting_does_not_matter_and_length_is_kept(samples: int, cuts: list[int]) -> None:
     taps = zero_phase_taps(one_way("elliptic", 8, 4000))
     signal = noise(70_000, 2)[:, :samples]

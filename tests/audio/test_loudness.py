@@ -75,7 +75,7 @@ def test_the_coefficients_at_48_khz_are_the_standards() -> None:
 
 
 @given(st.integers(0, 60_000), st.lists(st.integers(0, 60_000), max_size=10))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cutting_does_not_matter(samples: int, cuts: list[int]) -> None:
     signal = music_like(1, 2, 14)[:, :samples]
     assert measure(signal, cuts=cuts) == measure(signal)

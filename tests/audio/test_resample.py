@@ -46,7 +46,7 @@ def test_equals_the_signal_evaluated_at_the_new_times(in_rate: int) -> None:
     st.sampled_from([*RATES, 4000, 31900]),
     st.lists(st.integers(0, 5000), max_size=8),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_length_is_exact_and_cutting_does_not_matter(
     samples: int, in_rate: int, out_rate: int, cuts: list[int]
 ) -> None:

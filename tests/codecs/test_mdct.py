@@ -52,7 +52,7 @@ def test_transform_keeps_energy(music: Any) -> None:
     assert np.sum(bins**2) == pytest.approx(np.sum(wave**2), rel=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.floats(1e-4, 1.0), st.integers(1, 9))
 def test_stored_halves_keep_60_db(seed: int, level: float, frames: int) -> None:
     wave = np.random.default_rng(seed).standard_normal((1, frames * HOP)).astype(np.float32)

@@ -91,7 +91,7 @@ def test_mono_and_stereo(tmp_path, channels):
     expect_batch(tmp_path, batch)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.sampled_from([1, 2, 3, 4, 6, 12]),
     st.integers(1, 5),
@@ -111,7 +111,7 @@ def test_every_world_sees_the_same_global_batches(folder, world_size, times, las
     assert len(given_out) == (crops if last == "pad" else crops // size * size)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_before_and_resumed_are_the_uninterrupted_run(folder, data):
     dataset = dataset_of(folder)

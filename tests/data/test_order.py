@@ -39,7 +39,7 @@ def rows(crops):
 lengths = st.lists(st.integers(1, 700), min_size=0, max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths,
     st.integers(-(2**70), 2**70),
@@ -60,7 +60,7 @@ def test_an_epoch_has_every_crop_of_every_excerpt_exactly_once(frames, seed, num
             assert starts == list(expected)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(lengths, st.sampled_from([1, 2, 3, 4, 6, 12]))
 def test_parts_are_slices_of_one_order(frames, parts):
     epoch = epoch_of(frames)

@@ -67,7 +67,7 @@ def test_equals_librosa_scan_exactly(samples: int, excerpt: int) -> None:
         assert item.bands.shape == (3, blocks_of(own_frames), COLUMNS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     samples=st.integers(0, 70000),
     excerpt=st.integers(1, 150),

@@ -40,7 +40,7 @@ def test_equals_librosa(samples: int) -> None:
     np.testing.assert_allclose(found, expected.transpose(0, 2, 1), rtol=1e-4, atol=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     samples=st.integers(0, 60000),
     sizes=st.lists(st.integers(0, 20000), max_size=8),

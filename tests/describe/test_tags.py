@@ -138,7 +138,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {suffix: (folder / f"x.{suffix}").read_bytes() for suffix in FORMATS}
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     suffix=st.sampled_from(list(FORMATS)),
     hits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=30),

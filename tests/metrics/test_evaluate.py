@@ -258,7 +258,7 @@ def sound(channels, samples, rate, seed=0):
     return Sound((0.1 * random.standard_normal((channels, samples))).astype(np.float32), rate)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     channels=st.integers(1, 8),
     samples=st.integers(4096, 9000),

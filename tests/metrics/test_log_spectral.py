@@ -74,7 +74,7 @@ def test_a_gain_gives_twice_its_logarithm(gain):
     assert float(high) == pytest.approx(expected, abs=1e-4)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     samples=st.integers(2048, 7000),
     leading=st.lists(st.integers(1, 3), max_size=2),

@@ -106,7 +106,7 @@ def test_where_the_reference_is_silent_there_is_nothing_to_compare(measure):
     assert math.isnan(measure(noise(), noise(), 1024).distance)  # no band is wide enough
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(samples=st.integers(2048, 20_000), split=st.integers(1, 1024))
 def test_any_length_and_any_cutoff(samples, split):
     for measure in (flatness, crest):

@@ -31,7 +31,7 @@ def test_si_sdr_ends_at_its_limits():
     assert math.isnan(float(si_sdr(0 * SINE, SINE)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(samples=st.integers(2, 5000), shape=st.sampled_from([(), (1,), (3,), (2, 2)]))
 def test_si_sdr_keeps_leading_dimensions(samples, shape):
     random = torch.Generator().manual_seed(samples)

@@ -14,10 +14,9 @@ from torch import Tensor
 from jatsr_data import Normaliser
 from jatsr_data.normalise import Scale
 from jatsr_model.chance import Chance
-from jatsr_model.codecs import CodecConfig, encode, load, resolve
+from jatsr_model.codecs import CodecConfig, load, resolve
 from jatsr_model.dit import Conditions, DiTConfig, preset
 from jatsr_model.envelopes import energies, features, filled, held
-from jatsr_model.excitation import MOVED, distance, excitation, moved_up
 from jatsr_model.flow import Objective, time_law
 from jatsr_model.flow.objective import Truth
 from jatsr_model.losses import LOSSES, Guess, LossSum
@@ -220,64 +219,6 @@ def test_levels_need_a_network_that_tells_them() -> None:
         LOSSES["levels"](Guess(output=data, target=data, data_hat=data, data=data))
 
 
-def tone(hertz: float, frames: int = 64) -> Tensor:
-    """Coefficients of a sine, ``[512, frames]``."""
-    codec = load(resolve(CodecConfig(name="mdct")))
-    time = np.arange(frames * 512) / 44_100
-    stored = encode(codec, np.sin(2 * np.pi * hertz * time)[None].astype(np.float32))
-    z = torch.from_numpy(stored[0]).float()
-    return z * z.abs()
-
-
-def heard(coefficients: Tensor) -> Tensor:
-    codec = load(resolve(CodecConfig(name="mdct")))
-    z = torch.copysign(coefficients.abs().sqrt(), coefficients)
-    return codec.decode(z[None])[0, 4096:-4096]
-
-
-@pytest.mark.parametrize("step", [40, 41])
-def test_a_tone_that_is_moved_up_is_the_tone_so_many_channels_higher(step: int) -> None:
-    """Also by an odd number of channels: all its energy is near one frequency."""
-    hertz, channel = 3000.0, 22_050 / 512
-    moved = moved_up(tone(hertz), 0.2, step)
-    moved[:94] = 0  # the own band, white
-    wave = heard(moved)
-    power = torch.fft.rfft(wave * torch.hann_window(len(wave))).abs().square()
-    place = torch.fft.rfftfreq(len(wave), 1 / 44_100)
-    for number in (1, 2, 3):
-        wanted = hertz + number * step * channel
-        around = (place - wanted).abs() < step * channel / 2
-        near = (place - wanted).abs() < 12
-        assert power[near].sum() > 0.9 * power[around].sum()
-
-
-def test_a_band_that_is_moved_up_is_white() -> None:
-    generator = torch.Generator().manual_seed(0)
-    slope = torch.exp(torch.linspace(0, -6, 256))[:, None]
-    moved = moved_up(slope * torch.randn(256, 64, generator=generator), 0.5, 60)
-    assert moved.shape == (256, 64)
-    parts = moved[120:].square().mean(1).reshape(4, -1).mean(1)
-    assert ((parts > 0.7) & (parts < 1.4)).all()
-    noise = torch.randn(256, 64, generator=generator)
-    assert torch.equal(excitation(slope * noise, 0.5, 0, noise), noise)
-    rest = excitation(slope * noise, 0.5, 60, noise) - MOVED * moved_up(slope * noise, 0.5, 60)
-    torch.testing.assert_close(rest, (1 - MOVED**2) ** 0.5 * noise)
-
-
-@pytest.mark.parametrize("f0", [110.0, 196.0, 261.6, 523.3])
-@pytest.mark.parametrize("rate", [8000, 16_000])
-def test_the_distance_is_a_multiple_of_the_fundamental(f0: float, rate: int) -> None:
-    time = np.arange(65_536) / 44_100
-    wave = sum(np.sin(2 * np.pi * n * f0 * time) / n for n in range(1, int(rate / 2 / f0)))
-    noise = 1e-3 * np.random.default_rng(0).standard_normal(len(time))
-    step = distance((wave + noise).astype(np.float32), rate / 44_100, 512)
-    away = step * 22_050 / 512 / f0
-    assert step > 0
-    assert abs(away - round(away)) * f0 < 12
-    assert distance(wave.astype(np.float32), 0.015, 512) == 0
-    assert distance(wave[:100].astype(np.float32), rate / 44_100, 512) > 0
-
-
 def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
     codec = load(resolve(CodecConfig(name="mdct")))
     ones, zeros = torch.ones(512), torch.zeros(512)
@@ -291,15 +232,14 @@ def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
     given = replace(conditions(TELLING, 2, 10), low=low, cutoff=torch.full((2,), 100 / 512))
     noise = latents(2, 10, seed=3, channels=512)
     lengths = torch.tensor([10, 6])
-    for distances in ((), (50, 0)):
-        data = fill(network, normaliser, given, noise, lengths, distances)
-        assert data.shape == noise.shape
-        assert data.isfinite().all()
-        assert not data[1, :, 6:].any()
-        assert (data[0, 120:] != 0).all()
-        alone = replace(given, low=low[:1], cutoff=given.cutoff[:1])
-        one = fill(network, normaliser, alone, noise[:1], None, distances[:1])
-        torch.testing.assert_close(one[0], data[0], rtol=1e-4, atol=1e-5)
+    data = fill(network, normaliser, given, noise, lengths)
+    assert data.shape == noise.shape
+    assert data.isfinite().all()
+    assert not data[1, :, 6:].any()
+    assert (data[0, 120:] != 0).all()
+    alone = replace(given, low=low[:1], cutoff=given.cutoff[:1])
+    one = fill(network, normaliser, alone, noise[:1])
+    torch.testing.assert_close(one[0], data[0], rtol=1e-4, atol=1e-5)
     assert not network.training
 
 

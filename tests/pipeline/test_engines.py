@@ -161,7 +161,7 @@ STEPS = st.tuples(
 
 
 @given(count=st.integers(0, 8), tries=st.integers(1, 3), steps=st.lists(STEPS, min_size=20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_dispatched_tasks_end_once_whatever_dies(count, tries, steps):
     dispatch = Dispatch([EchoTask(str(i)) for i in range(count)], tries)
     ended, blamed = [], Counter[str]()

@@ -62,7 +62,7 @@ def test_tracks_too_long_to_keep_in_memory_give_the_same_bytes(album, build, tmp
     cuts=st.lists(st.integers(0, 40_000), max_size=5),
     lanes=st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_windows_of_any_chopping_are_the_whole_encoding(mdct, samples, cuts, lanes):
     wave = np.random.default_rng(samples).standard_normal((lanes, samples)).astype(np.float32)
     windower = Windower(mdct, lanes)

@@ -27,7 +27,7 @@ def plan_of(items, hours=0.5, done=None, first=None, **options):
     new=st.sets(st.integers(501, 1000), max_size=60),
     fraction=st.floats(0, 1),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_additions_never_move_a_track_to_the_other_split(old, new, fraction):
     before = plan_of([scanned(i) for i in sorted(old)], val_fraction=fraction)
     after = plan_of([scanned(i) for i in sorted(old | new)], val_fraction=fraction)
@@ -35,7 +35,7 @@ def test_additions_never_move_a_track_to_the_other_split(old, new, fraction):
 
 
 @given(items=st.lists(st.floats(0.1, 4000), min_size=1, max_size=50), hours=st.floats(0.1, 3))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_every_track_has_one_shard_of_its_split_within_capacity(items, hours):
     tracks = [scanned(i, seconds=s) for i, s in enumerate(items)]
     plan = plan_of(tracks, hours=hours)

@@ -23,7 +23,7 @@ from shards.statistics import (
     offset=st.sampled_from([0.0, 1.0, -1e4, 1e-6]),
     scale=st.sampled_from([1.0, 1e-5, 1e4]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_merged_parts_are_the_moments_of_the_whole(seed, channels, lengths, offset, scale):
     random = np.random.default_rng(seed)
     parts = [random.standard_normal((channels, n)) * scale + offset for n in lengths]
@@ -39,7 +39,7 @@ def test_merged_parts_are_the_moments_of_the_whole(seed, channels, lengths, offs
 
 
 @given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, 4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_grouping_of_merges_does_not_matter(seed, cut):
     random = np.random.default_rng(seed)
     parts = [Moments.of(random.standard_normal((3, 20)) + 5) for _ in range(5)]

@@ -41,7 +41,7 @@ def clicks(rate=RATE, channels=1, seed=0):
 
 
 @given(st.integers(0, 60_000), st.lists(st.integers(0, 60_000), max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_cutting_does_not_matter_and_length_is_kept(samples, places):
     own, generated = OWN[:, :samples], OTHER[:, :samples]
     kept, shaped = shape(own, generated)
@@ -52,7 +52,7 @@ def test_cutting_does_not_matter_and_length_is_kept(samples, places):
 
 
 @given(st.sampled_from([8000, 44100, 96000]), st.floats(0.2, 0.9), st.integers(1, 3))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_equal_signals_stay_equal(rate, share, channels):
     high = share * rate / 2
     signal = tilted(0.5, 3, channels=channels)

@@ -46,9 +46,7 @@ def read(path):
     channels=st.integers(1, 8),
     rate=st.sampled_from([8000, 44100, 48000]),
 )
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_length_channels_and_rate(tmp_path, name, bits, samples, channels, rate):
     signal = 0.3 * tilted(1, 3, channels=channels)[:, :1].repeat(samples, 1)
     write(tmp_path / name, signal, bits, rate)

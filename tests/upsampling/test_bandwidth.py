@@ -221,7 +221,7 @@ def test_short_sounds(tmp_path, seconds):
 
 
 @given(st.lists(st.integers(0, 60_000), max_size=8))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_cutting_does_not_matter(places):
     signal = PINK[:, :60_000]
     assert bandwidth(signal, places=places) == bandwidth(signal)
@@ -233,7 +233,7 @@ def test_cutting_does_not_matter(places):
     st.integers(1, 8),
     st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_length_gives_an_answer(samples, rate, channels, seed):
     signal = np.random.default_rng(seed).standard_normal((channels, samples)).astype(np.float32)
     found = bandwidth(signal, rate)

@@ -12,7 +12,7 @@ from jatsr_model.upsampling.dither import quantise, triangular
 
 
 @given(st.integers(0, 200_000), st.integers(0, 70_000), st.integers(0, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_noise_is_a_function_of_seed_channel_and_place(start, samples, seed):
     whole = triangular(2, 0, 270_000, seed)
     np.testing.assert_array_equal(
@@ -60,7 +60,7 @@ def test_the_error_does_not_depend_on_the_signal():
 
 
 @given(st.lists(st.integers(0, 150_000), max_size=6))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_cutting_does_not_matter(places):
     signal = tilted(3.4, 3, channels=2)
     start, done = 0, []

@@ -21,7 +21,7 @@ def limit(signal, places=(), top=1.0):
 
 
 @given(st.integers(0, 60_000), st.lists(st.integers(0, 60_000), max_size=6), st.floats(0.5, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nothing_exceeds_and_cutting_does_not_matter(samples, places, gain):
     signal = (tilted(1.5, 3, channels=2) * np.float32(gain))[:, :samples]
     whole, limiter = limit(signal)

@@ -34,17 +34,29 @@ MOST_BYTES = 20_000_000
 MARGINS = dict.fromkeys(RATES, (0.6, 0.8))
 
 
+def string(f0: float, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Partials that fade the sooner the higher they are; each ends 60 dB down."""
+    after = np.arange(round(min(seconds, 3.5) * RATE)) / RATE
+    body = rng.uniform(1500, 6000)  # Hz, where the strings grow dull
+    wave, partial = np.zeros(len(after)), np.exp(-2 * after).astype(np.complex128)
+    turn = np.exp((2j * np.pi * f0 - 0.15) * after)
+    for n in range(1, int(RATE / 2 / f0)):
+        length = min(round(7 / (2 + 0.15 * n) * RATE), len(partial))
+        partial = partial[:length] * turn[:length]
+        level = n**-0.8 / (1 + (n * f0 / body) ** 2)
+        wave[:length] += level * (partial * np.exp(2j * np.pi * rng.random())).imag
+    return wave
+
+
 def piece(seed: int) -> NDArray[np.float32]:
     """Plucked chords of dark and bright strings, a shaker and a drum, with some noise."""
     rng, time = np.random.default_rng(seed), np.arange(int(RATE * SECONDS)) / RATE
     wave, root = np.zeros(len(time)), 98.0 * 2 ** (rng.integers(0, 8) / 12)
     for start in np.arange(0, SECONDS - 0.5, 0.4):
-        after = np.clip(time - start, 0, None)
         for f0 in root * 2 ** (rng.choice([0, 3, 7, 10, 12, 15], 3, replace=False) / 12):
-            body = rng.uniform(1500, 6000)  # Hz, where the strings grow dull
-            for n in range(1, int(RATE / 2 / f0)):
-                level = n**-0.8 / (1 + (n * f0 / body) ** 2) * np.exp(-after * (2 + 0.15 * n))
-                wave += (time >= start) * level * np.sin(2 * np.pi * (n * f0 * time + rng.random()))
+            plucked = string(f0, SECONDS - start, rng)
+            first = len(wave) - round((SECONDS - start) * RATE)
+            wave[first : first + len(plucked)] += plucked
     white = rng.standard_normal(len(time))
     hertz = np.fft.rfftfreq(len(time), 1 / RATE)
     for low, high, every, decay, level in ((4000, 9000, 0.2, 40, 0.25), (100, 900, 0.8, 12, 1.0)):

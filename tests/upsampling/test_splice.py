@@ -33,14 +33,14 @@ def decibels(signal):
 
 
 @given(st.integers(0, 60_000), st.sampled_from([8000, 44100, 96000]), st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_equal_signals_come_out_bit_for_bit(samples, rate, channels):
     signal = tilted(1.5, 3, channels=channels)[:, :samples]
     np.testing.assert_array_equal(splice(signal, signal.copy(), rate=rate), signal)
 
 
 @given(st.integers(0, 100_000), st.lists(st.integers(0, 100_000), max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_cutting_does_not_matter_and_length_is_kept(samples, places):
     own, generated = WIDE[:, :samples], OTHER[:, :samples]
     whole = splice(own, generated)
@@ -178,7 +178,7 @@ def test_a_channel_of_zeros_gets_nothing(silent):
     st.lists(st.sampled_from([1.0, 0.3, 1e-3, 0.0]), min_size=2, max_size=4),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_channels_does_not_matter(levels, random):
     order = random.sample(range(len(levels)), len(levels))
     scale = np.array(levels, np.float32)[:, np.newaxis]

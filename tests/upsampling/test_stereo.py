@@ -191,7 +191,7 @@ def test_correlations_are_what_they_should_be(cutoff: float, rate: int) -> None:
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 1000))
-@examples(max_examples=30, deadline=None)
+@examples(max_examples=30)
 def test_mixtures_have_the_correlations_and_variance_one(
     channels: int, rank: int, seed: int
 ) -> None:

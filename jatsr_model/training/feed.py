@@ -66,7 +66,7 @@ class Feed:
         truth = Truth(data=hr, lengths=lengths)
         if self.consistency:
             low = self.normaliser.hr.apply(self.normaliser.lr.invert(lr))
-            truth = replace(truth, low=low, cutoff=given.rolloff[:, 0])  # type: ignore[index]
+            truth = replace(truth, low=low, cutoff=given.cutoff)
         return truth, given
 
 

@@ -100,6 +100,16 @@ def test_losses_are_logged_under_the_documented_tags(dataset: Path, tmp_path: Pa
     assert 0 <= last["Gradient/frequency"] < 0.5
 
 
+def test_consistency_reaches_up_to_the_cutoff(dataset: Path, tmp_path: Path) -> None:
+    """And not to the roll-off, which in dark music lies far below it."""
+    trainer = begun(tmp_path / "run", dataset, losses={"mse": 1.0, "consistency": 0.03})
+    batch = next(iter(trainer.batches))
+    truth, given = trainer.stepper.feed(batch)
+    assert truth.cutoff is not None
+    assert torch.equal(truth.cutoff, given.cutoff)
+    assert torch.equal(truth.cutoff, batch.cutoff.repeat_interleave(batch.hr.shape[1]))
+
+
 def test_bad_steps_are_left_out_and_too_many_end_it(dataset: Path, tmp_path: Path) -> None:
     trainer = begun(tmp_path / "run", dataset, max_bad_steps=3, steps=40)
     healthy = [p.detach().clone() for p in trainer.network.parameters()]

@@ -168,8 +168,8 @@ def find_model(name: str, runs: Path = Path("runs"), flag: str = "--model") -> P
     """The model folder that a user means.
 
     Args:
-        name: the folder itself, that of a training, whose best checkpoint it then is, the name of
-            a training in ``runs``, or that of a model that comes with the package.
+        name: that of a model that comes with the package, wherever one is; the folder itself, that
+            of a training, whose best checkpoint it then is, or the name of a training in ``runs``.
         runs: where ``jatsr train`` puts trainings.
         flag: that was given the name.
 
@@ -178,9 +178,8 @@ def find_model(name: str, runs: Path = Path("runs"), flag: str = "--model") -> P
     """
     best = Path("checkpoints") / "best"
     places = [Path(name), Path(name) / best, runs / name / best]
-    if (shipped := SHIPPED / name).parent == SHIPPED:
-        places.append(shipped)
-    for folder in places:
+    shipped = [SHIPPED / name] if name in shipped_models() else []
+    for folder in shipped + places:
         if (folder / CARD).is_file():
             return folder
     raise ModelError(

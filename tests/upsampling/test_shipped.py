@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_the_weights_are_those_of_the_card_and_few_enough() -> None:
     commands = re.findall(r"jatsr train .*?--model (\S+)", text)
     assert commands == [card.model]
     assert card.origin["recipe"]["model"] == card.model
+
+
+def test_its_name_is_its_own_whatever_the_folder_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = find_model(DEFAULT)
+    for place in (Path(DEFAULT), Path("runs") / DEFAULT / "checkpoints" / "best"):
+        shutil.copytree(other, place)
+    assert find_model(DEFAULT) == SHIPPED / DEFAULT
+    assert find_model(f"./{DEFAULT}") == Path(DEFAULT)
+    assert find_model(f"runs/{DEFAULT}") == Path("runs") / DEFAULT / "checkpoints" / "best"
 
 
 def test_the_command_of_the_card_is_the_recipe_of_the_weights() -> None:

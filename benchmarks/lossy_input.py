@@ -23,7 +23,8 @@ from common import table
 from numpy.typing import NDArray
 
 from jatsr_model.metrics.log_spectral import lsd
-from pipeline.stages.degrade import degradation_blocks, draw, parse_lr
+from pipeline.stages.degrade import degradation_blocks, draw
+from pipeline.stages.variants import parse_lr
 
 RATE, SECONDS = 44_100, 12.0
 CODECS = ("mp3:32", "mp3:48", "vorbis:48", "opus:12")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from jatsr_model.audio.loudness import GainPolicy
 from jatsr_model.codecs import CodecConfig, CodecSpec
 from pipeline.captions import parse_chain
-from pipeline.stages.degrade import LowRes, parse_lr
+from pipeline.stages.variants import LowRes, parse_lr
 from shards.errors import ConfigError
 
 Channels = Literal["mono", "stereo"]

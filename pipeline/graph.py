@@ -31,12 +31,12 @@ from pipeline.plan import TrackTask
 from pipeline.records import Begin, Dropped, End, Event, Pcm, TrackResult
 from pipeline.scan import expect_visible, without_secrets
 from pipeline.stages.condition import Condition
-from pipeline.stages.degrade import LowRes
 from pipeline.stages.encode import Encode
 from pipeline.stages.lowres import Degrade
 from pipeline.stages.pack import Pack
 from pipeline.stages.source import Source
 from pipeline.stages.spectrum import Describe
+from pipeline.stages.variants import LowRes
 from shards.errors import ChangedError, EnvironmentFailure, JatsrError, TrackError, TrackSkipped
 from shards.files import machine_errors
 from shards.storage import is_url

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stages.degrade import parse_lr, recreate
+from pipeline.stages.degrade import recreate
+from pipeline.stages.variants import parse_lr
 
 
 def tilted(

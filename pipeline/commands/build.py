@@ -47,7 +47,8 @@ from pipeline.commands.report import outcome_json, outcome_text, plan_json, plan
     multiple=True,
     metavar="SPEC",
     help="Low-res variant, repeatable: sinc:RATE, filters:LOW-HIGH (Hz of cutoff), mp3:KBPS, "
-    "opus:KBPS, vorbis:KBPS. [default: sinc:16000 and filters:2000-16000]",
+    "opus:KBPS, vorbis:KBPS; or, drawn for every track, sinc:LOW-HIGH, lossy:LOW-HIGH (kbit/s). "
+    "[default: sinc:16000 and filters:2000-16000]",
 )
 @click.option("--lr-variants", type=int, help="Draws from every random --lr. [default: 1]")
 @click.option(

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from pipeline.clock import StageClock
 from pipeline.records import Block, Signal
-from pipeline.stages.degrade import LowRes, degradation_blocks, draw
+from pipeline.stages.degrade import degradation_blocks, draw
+from pipeline.stages.variants import LowRes
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.degrade import LowRes, degradation_blocks, draw, parse_lr, recreate
+from pipeline.stages.degrade import degradation_blocks, draw, recreate
 from pipeline.stages.filters import TYPES
+from pipeline.stages.variants import LowRes, parse_lr
 from shards.errors import ConfigError
 
 RATE = 44100
-SPECS = ["sinc:16000", "sinc:4000", "filters:2000-16000", "mp3:64", "opus:64", "vorbis:64"]
+SPECS = ["sinc:16000", "sinc:4000", "filters:2000-16000", "mp3:64", "opus:64", "vorbis:64",
+         "sinc:4000-32000", "lossy:24-96"]  # fmt: skip
 
 
 def noise(samples: int, channels: int = 1) -> np.ndarray:
@@ -122,6 +124,26 @@ def test_draws_are_uniform_and_within_range() -> None:
         assert chi_square < freedom + 4 * np.sqrt(2 * freedom)
 
 
+def test_rates_and_codecs_are_drawn_uniformly_too() -> None:
+    rates = [draw(parse_lr("sinc:4000-32000"), f"id{i}", 0).params for i in range(4000)]
+    counts = Counter(params["rate"] for params in rates)
+    assert set(counts) == set(range(4000, 32_001, 100))
+    lossy = [draw(parse_lr("lossy:24-96"), f"id{i}", 0).params for i in range(4000)]
+    codecs = Counter(params["codec"] for params in lossy)
+    assert set(codecs) == {"mp3", "opus", "vorbis"}
+    for drawn, ways in ((counts, 281), (codecs, 3)):
+        mean = 4000 / ways
+        chi_square = sum((count - mean) ** 2 / mean for count in drawn.values())
+        assert chi_square < ways - 1 + 4 * np.sqrt(2 * (ways - 1))
+    found = {codec: {p["kbps"] for p in lossy if p["codec"] == codec} for codec in codecs}
+    assert found["mp3"] == {32, 40, 48, 56, 64, 80, 96}
+    assert found["opus"] == set(range(24, 97))
+    assert found["vorbis"] == set(range(48, 97))
+    assert draw(parse_lr("lossy:6-20"), "a", 0).params["codec"] == "opus"  # no other goes so low
+    fixed = parse_lr(f"{lossy[0]['codec']}:{lossy[0]['kbps']}")
+    assert draw(fixed, "id0", 0).params == lossy[0]
+
+
 def test_draws_depend_on_track_variant_and_range_only() -> None:
     spec = parse_lr("filters:2000-16000")
     assert draw(spec, "a", 0).params == draw(parse_lr(" FILTERS:2000-16000"), "a", 0).params
@@ -133,7 +155,8 @@ def test_draws_depend_on_track_variant_and_range_only() -> None:
     }
     assert len(drawn) > 20
     code = (
-        "from pipeline.stages.degrade import *; import json;"
+        "from pipeline.stages.degrade import draw; import json;"
+        "from pipeline.stages.variants import parse_lr;"
         "print(json.dumps(draw(parse_lr('filters:2000-16000'), 'a', 0).params))"
     )
     for seed in ("1", "2"):  # of Python's own hash
@@ -180,7 +203,7 @@ def test_canonical_form(text: str) -> None:
     assert str(spec) == text
     assert parse_lr(str(spec)) == spec
     assert str(parse_lr(f" {text.upper()} ")) == text
-    assert spec.is_random == text.startswith("filters")
+    assert spec.is_random == ("-" in text)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +214,6 @@ def test_canonical_form(text: str) -> None:
         ("sinc:", "known form"),
         ("sinc:16k", "known form"),
         ("sinc:-16000", "known form"),
-        ("sinc:2000-4000", "known form"),
         ("filters:2000", "known form"),
         ("aac:64", "known form"),
         ("mp3:64:2", "known form"),
@@ -201,6 +223,13 @@ def test_canonical_form(text: str) -> None:
         ("filters:2000-22050", "1000 to 22000 Hz"),
         ("filters:8000-2000", "LOW not above HIGH"),
         ("filters:2001-2099", "a multiple of 100 Hz"),
+        ("sinc:1000-4000", "2000 to 44099 Hz"),
+        ("sinc:4000-2000", "LOW not above HIGH"),
+        ("sinc:2001-2099", "a multiple of 100 Hz"),
+        ("lossy:64", "known form"),
+        ("lossy:96-32", "LOW not above HIGH"),
+        ("lossy:1-5", "a bit rate of a codec"),
+        ("mp3:32-64", "known form"),
         ("mp3:63", "one of 32, 40"),
         ("opus:5", "6 to 256 kbit/s"),
         ("vorbis:47", "48 to 240 kbit/s"),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
-from pipeline.stages.degrade import parse_lr, recreate
+from pipeline.stages.degrade import recreate
 from pipeline.stages.lossy import MP3_KBPS, Lossy
+from pipeline.stages.variants import parse_lr
 from shards.errors import EnvironmentFailure
 
 RATE = 44100

@@ -85,7 +85,7 @@ def test_a_copy_has_no_distance_and_signals_do_not_mix(samples, leading, level):
     for form in FORMS.values():
         found = form(wave, wave)
         assert found.shape == tuple(leading)
-        assert (found < 1e-6).all()
+        assert (found < 1e-5).all()  # transforms of one batch may round otherwise
         each = [form(a, b) for a, b in zip(wave.reshape(-1, samples), other.reshape(-1, samples),
                                            strict=True)]  # fmt: skip
         torch.testing.assert_close(form(wave, other).flatten(), torch.stack(each))

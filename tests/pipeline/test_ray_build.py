@@ -24,9 +24,10 @@ OPTIONS = {"val_fraction": 0.3, "shard_hours": 0.003}
 
 
 def actors():
-    """Processes of workers that have something to do."""
-    mine = psutil.Process().children(recursive=True)
-    return [p for p in mine if p.is_running() and p.name().startswith("ray::_Actor")]
+    """Processes of workers that have something to do; what nobody has waited for yet has ended."""
+    mine = [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+    alive = [p for p in mine if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if p.name().startswith("ray::_Actor")]
 
 
 @pytest.fixture(scope="module")

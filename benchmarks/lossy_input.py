@@ -17,18 +17,18 @@ from pathlib import Path
 import click
 import numpy as np
 import soundfile
-import soxr
 import torch
 from common import table
 from numpy.typing import NDArray
 
+from jatsr_model.metrics.clips import read_clip
 from jatsr_model.metrics.log_spectral import lsd
+from jatsr_model.metrics.music import find_music
 from pipeline.stages.degrade import degradation_blocks, draw
 from pipeline.stages.variants import parse_lr
 
 RATE, SECONDS = 44_100, 12.0
 CODECS = ("mp3:32", "mp3:48", "vorbis:48", "opus:12")
-ENDINGS = (".ogg", ".mp3", ".opus", ".flac", ".wav")
 Signal = NDArray[np.float32]
 
 
@@ -49,15 +49,10 @@ def main(folder: Path, model: str, codecs: tuple[str, ...]) -> None:
 
 def clips(folder: Path) -> Iterator[tuple[str, Signal]]:
     """Name and mono clip of every file that is long enough."""
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in ENDINGS):
-        facts = soundfile.info(path)
-        if facts.duration < SECONDS:
-            continue
-        length = round(SECONDS * facts.samplerate)
-        start = (facts.frames - length) // 2
-        wave, rate = soundfile.read(path, frames=length, start=start, always_2d=True)
-        mono = soxr.resample(wave.mean(1), rate, RATE, quality="VHQ")
-        yield f"{path.parent.name}-{path.stem}", mono.astype(np.float32)
+    for music in find_music(folder):
+        wave = read_clip(music.path, SECONDS, RATE).wave[0]
+        if len(wave) >= SECONDS * RATE:
+            yield music.name.replace("/", "-"), wave
 
 
 def measured(

@@ -29,6 +29,11 @@ def energies(latents: Tensor, power: int) -> Tensor:
     return latents.float().square() ** (power // 2)
 
 
+def signed_power(x: Tensor, exponent: float) -> Tensor:
+    """``|x|^exponent`` with the sign of x: from latents to amplitudes and back."""
+    return torch.copysign(x.abs() ** exponent, x)
+
+
 def features(low: Tensor, power: int, band: int) -> Tensor:
     """Levels of low-res latents as a network takes them.
 
@@ -84,5 +89,4 @@ def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:
         energies(low, power)[:, None], NEARBY, 1, (rows // 2, frames // 2)
     )[:, 0]
     missing = torch.exp(power * level.float().clamp(-MOST, MOST)) - KNOWN * known
-    drawn = torch.copysign(noise.abs() ** (2 / power), noise)
-    return low + missing.clamp(min=0) ** (1 / power) * drawn
+    return low + missing.clamp(min=0) ** (1 / power) * signed_power(noise, 2 / power)

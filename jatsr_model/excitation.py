@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jatsr_model.codecs import Codec, encode
+from jatsr_model.envelopes import signed_power
 from jatsr_model.likeness import SIZE, Move, movable, moves
 
 MOVED = 0.95  # of the excitation's amplitude; noise has the rest of its power
@@ -54,12 +55,10 @@ def excitation(codec: Codec, own: Tensor, power: int, cutoff: float, noise: Tens
     end = stop / channels * rate / 2
     if not movable(end):
         return noise
-    white = whitened(torch.copysign(own.abs() ** (power / 2), own), stop)
-    heard = codec.decode(torch.copysign(white.abs() ** (2 / power), white)[None])
-    band: Wave = heard[0].cpu().numpy()
+    white = whitened(signed_power(own, power / 2), stop)
+    band: Wave = codec.decode(signed_power(white, 2 / power)[None])[0].cpu().numpy()
     parts = [_moved_up(codec, band, first, end) for first in range(0, frames, _STEADY)]
-    moved = torch.cat(parts, dim=1).to(noise)
-    moved = torch.copysign(moved.abs() ** (power / 2), moved)
+    moved = signed_power(torch.cat(parts, dim=1).to(noise), power / 2)
     sounds = moved[:stop].square().mean(0) > _SILENT
     moved = moved / (moved[stop:, sounds].square().mean().sqrt() if sounds.any() else 1.0)
     return MOVED * moved + math.sqrt(1 - MOVED**2) * noise

@@ -23,6 +23,7 @@ _PARTIAL = 2.0  # of the mean nearby: what is louder, and has its like, is a par
 _LOBE = 4  # bins to either side of a partial that belong to it
 _LIKE = 0.3  # of 1: how much what is left must resemble itself to be moved otherwise
 _FAINT = 1e-7
+_WINDOW = np.hanning(SIZE).astype(np.float32)
 
 Spectra = NDArray[np.float32]
 
@@ -72,7 +73,7 @@ def _spectra(wave: NDArray[np.float32]) -> Spectra:
     import scipy.fft  # late: importing it takes longer than most commands
 
     padded = np.pad(wave, (0, max(SIZE - len(wave), 0)))
-    frames = sliding_window_view(padded, SIZE)[:: SIZE // 2] * np.hanning(SIZE).astype(np.float32)
+    frames = sliding_window_view(padded, SIZE)[:: SIZE // 2] * _WINDOW
     magnitudes: Spectra = np.abs(scipy.fft.rfft(frames, axis=-1))
     return magnitudes
 

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from jatsr_data import Batch
 from jatsr_model.dit import Conditions, DiT
-from jatsr_model.excitation import excitation
 from jatsr_model.flow import Prediction
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.metrics.log_spectral import lsd
-from jatsr_model.sampling import fill, sample
+from jatsr_model.sampling import excited, fill, sample
 from jatsr_model.training.feed import Feed, chance_of
 from jatsr_model.training.settings import Precision
 from jatsr_model.training.step import autocast
@@ -86,18 +85,11 @@ class Rehearsal:
         self, network: DiT, given: Conditions, noise: Tensor, lengths: Tensor | None
     ) -> Tensor:
         if self.prediction == "envelope":
-            noise = self._excitations(network, given, noise)
+            if given.cutoff is not None:
+                cutoffs = given.cutoff.tolist()
+                noise = excited(network, self.decoder, given.low, cutoffs, noise)
             return fill(network, self.feed.normaliser, given, noise, lengths)
         return sample(network, self.prediction, given, noise, steps=self.steps, lengths=lengths)
-
-    def _excitations(self, network: DiT, given: Conditions, noise: Tensor) -> Tensor:
-        """As in use; see ``excitation``."""
-        codec, config = self.decoder.codec, network.config
-        if given.cutoff is None or not config.cutoff:
-            return noise
-        own = self.feed.normaliser.lr.invert(given.low)
-        every = zip(own, given.cutoff.tolist(), noise, strict=True)
-        return torch.stack([excitation(codec, o, config.power, c, n) for o, c, n in every])
 
     @cached_property
     def _references(self) -> tuple[Tensor, Tensor]:

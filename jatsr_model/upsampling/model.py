@@ -85,11 +85,6 @@ class Model:
         return self.card.prediction == "envelope"
 
     @property
-    def has_cutoff(self) -> bool:
-        """Whether it is told where inputs end: the channels of its latents are bands of audio."""
-        return self.network.config.cutoff
-
-    @property
     def has_rolloff(self) -> bool:
         """Whether roll-offs are a condition."""
         return bool(self.network.config.rolloff_dim)

@@ -14,8 +14,7 @@ from torch import Tensor
 from jatsr_model.audio.blocks import Block
 from jatsr_model.codecs import frames_of
 from jatsr_model.codecs.windower import Windower
-from jatsr_model.excitation import excitation
-from jatsr_model.sampling import noise_field
+from jatsr_model.sampling import excited, noise_field
 from jatsr_model.upsampling.model import Model
 from jatsr_model.upsampling.pool import Request
 from jatsr_model.upsampling.rolling import Rolling
@@ -125,12 +124,8 @@ class Requests:
         if not channels:
             return low
         noise = torch.from_numpy(self._noise(window)[channels])
-        if not self._model.has_cutoff:
-            return noise
-        own = self._model.decoder.normaliser.lr.invert(low)
-        codec, power = self._model.codec, self._model.network.config.power
-        every = zip(own, noise, strict=True)
-        return torch.stack([excitation(codec, o, power, self._share, n) for o, n in every])
+        cutoffs = [self._share] * len(low)
+        return excited(self._model.network, self._model.decoder, low, cutoffs, noise)
 
     def _noise(self, window: Window) -> NDArray[np.float32]:
         """Of all channels, ``[C, D, T]``."""

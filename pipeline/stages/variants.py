@@ -59,6 +59,23 @@ class LowRes(ABC):
 
 
 @dataclass(frozen=True)
+class DrawnSpec(LowRes):
+    """``KIND:LOW-HIGH``: something between two numbers, another for every track and variant."""
+
+    low: int
+    high: int
+    is_random: ClassVar[bool] = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.low}-{self.high}"
+
+    def _draw(self, track_id: str, variant: int, count: int) -> list[int]:
+        """Large numbers; a hash itself is their source: no library can change what it gives."""
+        digest = hashlib.sha256(f"{self}\n{track_id}\n{variant}".encode()).digest()
+        return [int.from_bytes(digest[8 * i : 8 * i + 8], "big") for i in range(count)]
+
+
+@dataclass(frozen=True)
 class SincSpec(LowRes):
     """``sinc:RATE``: through a lower sample rate."""
 
@@ -74,44 +91,32 @@ class SincSpec(LowRes):
 
 
 @dataclass(frozen=True)
-class RandomSincSpec(LowRes):
+class DrawnSincSpec(DrawnSpec):
     """``sinc:LOW-HIGH``: through a random lower sample rate."""
 
-    low: int
-    high: int
     kind: ClassVar[str] = "sinc"
-    is_random: ClassVar[bool] = True
-
-    def __str__(self) -> str:
-        return f"sinc:{self.low}-{self.high}"
 
     def params(self, track_id: str, variant: int) -> dict[str, Any]:
         """The rate, a multiple of 100 Hz, uniform."""
-        (place,) = _numbers(f"{self}\n{track_id}\n{variant}", 1)
+        (place,) = self._draw(track_id, variant, 1)
         rates = _snapped(self.low, self.high)
         return SincSpec(rates[place % len(rates)]).params(track_id, variant)
 
 
 @dataclass(frozen=True)
-class FiltersSpec(LowRes):
+class FiltersSpec(DrawnSpec):
     """``filters:LOW-HIGH``: SAGA-SR's random low-pass filters."""
 
-    low: int
-    high: int
     kind: ClassVar[str] = "filters"
-    is_random: ClassVar[bool] = True
 
     @property
     def cutoffs(self) -> range:
         """The cutoffs that may be drawn, Hz."""
         return _snapped(self.low, self.high)
 
-    def __str__(self) -> str:
-        return f"filters:{self.low}-{self.high}"
-
     def params(self, track_id: str, variant: int) -> dict[str, Any]:
         """Type, order (2 to 10) and cutoff (multiples of 100 Hz), each uniform."""
-        kind, order, cutoff = _numbers(f"{self}\n{track_id}\n{variant}", 3)
+        kind, order, cutoff = self._draw(track_id, variant, 3)
         return design_params(
             TYPES[kind % len(TYPES)],
             ORDERS[order % len(ORDERS)],
@@ -137,13 +142,10 @@ class LossySpec(LowRes):
 
 
 @dataclass(frozen=True)
-class RandomLossySpec(LowRes):
+class DrawnLossySpec(DrawnSpec):
     """``lossy:LOW-HIGH``: damage by a random codec at a random bit rate."""
 
-    low: int
-    high: int
     kind: ClassVar[str] = "lossy"
-    is_random: ClassVar[bool] = True
 
     @property
     def bit_rates(self) -> Mapping[str, Sequence[int]]:
@@ -154,12 +156,9 @@ class RandomLossySpec(LowRes):
         }
         return {codec: some for codec, some in every.items() if some}
 
-    def __str__(self) -> str:
-        return f"lossy:{self.low}-{self.high}"
-
     def params(self, track_id: str, variant: int) -> dict[str, Any]:
         """Codec, and one of its bit rates, both uniform."""
-        codec, kbps = _numbers(f"{self}\n{track_id}\n{variant}", 2)
+        codec, kbps = self._draw(track_id, variant, 2)
         known = self.bit_rates
         name = list(known)[codec % len(known)]
         return LossySpec(name, known[name][kbps % len(known[name])]).params(track_id, variant)
@@ -187,36 +186,27 @@ def parse_lr(spec: str) -> LowRes:
 
 
 def _filters(spec: str, low: int, high: int) -> LowRes:
-    _expect(low in _CUTOFFS and high in _CUTOFFS, spec, f"cutoffs of {_span(_CUTOFFS, 'Hz')}")
-    _expect_multiple(spec, low, high)
+    _expect_frequencies(spec, low, high, _CUTOFFS, f"cutoffs of {_span(_CUTOFFS, 'Hz')}")
     return FiltersSpec(low, high)
 
 
-def _random_sinc(spec: str, low: int, high: int) -> LowRes:
-    known = low in _SINC_RATES and high in _SINC_RATES
-    _expect(known, spec, _span(_SINC_RATES, "Hz"))
-    _expect_multiple(spec, low, high)
-    return RandomSincSpec(low, high)
+def _drawn_sinc(spec: str, low: int, high: int) -> LowRes:
+    _expect_frequencies(spec, low, high, _SINC_RATES, _span(_SINC_RATES, "Hz"))
+    return DrawnSincSpec(low, high)
 
 
-def _random_lossy(spec: str, low: int, high: int) -> LowRes:
+def _drawn_lossy(spec: str, low: int, high: int) -> LowRes:
     _expect(low <= high, spec, "LOW not above HIGH")
-    lossy = RandomLossySpec(low, high)
+    lossy = DrawnLossySpec(low, high)
     _expect(bool(lossy.bit_rates), spec, "a bit rate of a codec between LOW and HIGH")
     return lossy
 
 
 _RANGES: Mapping[str, Callable[[str, int, int], LowRes]] = {
     "filters": _filters,
-    "sinc": _random_sinc,
-    "lossy": _random_lossy,
+    "sinc": _drawn_sinc,
+    "lossy": _drawn_lossy,
 }
-
-
-def _numbers(seed: str, count: int) -> list[int]:
-    """Random ones; the hash itself is their source: no library can change what it gives."""
-    digest = hashlib.sha256(seed.encode()).digest()
-    return [int.from_bytes(digest[8 * i : 8 * i + 8], "big") for i in range(count)]
 
 
 def _snapped(low: int, high: int) -> range:
@@ -224,7 +214,8 @@ def _snapped(low: int, high: int) -> range:
     return range(-(-low // _SNAP) * _SNAP, high + 1, _SNAP)
 
 
-def _expect_multiple(spec: str, low: int, high: int) -> None:
+def _expect_frequencies(spec: str, low: int, high: int, known: range, expected: str) -> None:
+    _expect(low in known and high in known, spec, expected)
     _expect(low <= high, spec, "LOW not above HIGH")
     _expect(bool(_snapped(low, high)), spec, f"a multiple of {_SNAP} Hz between LOW and HIGH")
 

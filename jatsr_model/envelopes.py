@@ -20,6 +20,8 @@ from torch.nn import functional
 MOST = 6.0  # log s is taken to lie between -MOST and MOST
 NEARBY = (3, 3)  # rows and frames
 KNOWN = 4.0  # 6 dB
+HEARD = 4  # frames of one spectrum: about those of 2048 samples, as LSD has them
+MEAN_LOG = -0.2703628454614782  # of means of so many squares of normal numbers
 _LAST = 3  # rows below a cutoff that stand for what is above it
 _FAINT = 3e-3  # a standardised latent below which its level says nothing
 
@@ -27,6 +29,15 @@ _FAINT = 3e-3  # a standardised latent below which its level says nothing
 def energies(latents: Tensor, power: int) -> Tensor:
     """``|latents|^power`` in float32; power is even."""
     return latents.float().square() ** (power // 2)
+
+
+def heard(energies: Tensor) -> Tensor:
+    """Energies of spectra from those of frames: ``[..., T]`` -> ``[..., T - HEARD + 1]``."""
+    count = energies.shape[-1] - HEARD + 1
+    total = energies[..., :count]
+    for k in range(1, HEARD):  # three times as fast as pooling
+        total = total + energies[..., k : k + count]
+    return total / HEARD
 
 
 def signed_power(x: Tensor, exponent: float) -> Tensor:

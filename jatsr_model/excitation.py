@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jatsr_model.codecs import Codec, encode
-from jatsr_model.envelopes import signed_power
+from jatsr_model.envelopes import HEARD, MEAN_LOG, heard, signed_power
 from jatsr_model.likeness import SIZE, Move, movable, moves
 
 MOVED = 0.95  # of the excitation's amplitude; noise has the rest of its power
@@ -47,8 +47,9 @@ def excitation(codec: Codec, own: Tensor, power: int, cutoff: float, noise: Tens
         noise: standard normal ``[C, T]``; the result where the own band is too narrow.
 
     Returns:
-        ``[C, T]`` of unit power above the own band where that is not silent, on the device of the
-        noise.
+        ``[C, T]``, on the device of the noise: above the own band, where that is not silent, as
+        loud as noise of unit power in the mean of logarithms, by which levels are told. Partials
+        then have more than unit power.
     """
     channels, frames = own.shape
     stop, rate = int(_SOLID * cutoff * channels), codec.sample_rate
@@ -61,7 +62,11 @@ def excitation(codec: Codec, own: Tensor, power: int, cutoff: float, noise: Tens
     moved = signed_power(torch.cat(parts, dim=1).to(noise), power / 2)
     sounds = moved[:stop].square().mean(0) > _SILENT
     moved = moved / (moved[stop:, sounds].square().mean().sqrt() if sounds.any() else 1.0)
-    return MOVED * moved + math.sqrt(1 - MOVED**2) * noise
+    mixed = MOVED * moved + math.sqrt(1 - MOVED**2) * noise
+    if sounds.sum() < HEARD:
+        return mixed
+    logs = torch.log(heard(mixed[stop:, sounds].square()) + _FAINT).mean()
+    return mixed * torch.exp((MEAN_LOG - logs) / 2)
 
 
 def _moved_up(codec: Codec, band: Wave, first: int, end: float) -> Tensor:

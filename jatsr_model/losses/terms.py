@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from jatsr_model.envelopes import MOST, energies
+from jatsr_model.envelopes import HEARD, MEAN_LOG, MOST, energies, heard
 from jatsr_model.lengths import ended
 from shards.errors import ConfigError
 
@@ -33,8 +33,7 @@ SCALES = (1, 2, 4)
 NEIGHBOURHOODS = (((1, 1), 0.1), ((1, 6), 0.3), ((4, 3), 1.0), ((16, 2), 0.5))
 LEVEL_SCALE = 4.0
 GIVEN_WEIGHT = 0.1  # of levels below the cutoff, where it is told
-MEAN_LOG = -1.2703628454614782  # of squares of normal numbers: digamma(1/2) + log(2)
-LEAST_LEVEL = 0.01  # of a standardised latent: what is fainter is silence
+LEAST_LEVEL = 0.03  # of a standardised latent: what is fainter is silence
 # Measured on white noise, for errors from 0.02 to 0.3: see the test of gradients.
 FREQUENCY_SCALE = 2.0
 MULTISCALE_SCALE = 1.5
@@ -127,10 +126,11 @@ def multiscale(guess: Guess) -> Tensor:
 def levels(guess: Guess) -> Tensor:
     """Mean squares of the errors of levels, in units of log s, at several resolutions.
 
-    Errors are differences of logarithms of energies, number by number, less what the logarithm of
-    the square of a normal number has on average; so the level that is learned is that of what lies
-    between partials and attacks, too, as in LSD. They are averaged over neighbourhoods before they
-    are squared: large ones learn fast, small ones tell partials and attacks.
+    Errors are differences of logarithms of energies, of means over as many frames as one spectrum
+    of LSD hears, less what those of normal numbers have on average; so the level that is learned is
+    that of what lies between partials and attacks, too, as in LSD. They are averaged over
+    neighbourhoods before they are squared: large ones learn fast, small ones tell partials and
+    attacks.
 
     With a cutoff, channels are bands of audio, and those below it count little.
 
@@ -141,17 +141,23 @@ def levels(guess: Guess) -> Tensor:
         raise ConfigError(
             "--loss levels: only for networks that tell envelopes", hint="such as mdct-envelope"
         )
-    least = LEAST_LEVEL**guess.power
     told = torch.exp(guess.power * guess.level.clamp(-MOST, MOST))
-    found = energies(guess.data, guess.power)
-    errors = (torch.log(found + least) - torch.log(told + least) - MEAN_LOG) / guess.power
-    errors = ended(errors, guess.lengths)
+    wanted, found = (_levels(x, guess.power) for x in (energies(guess.data, guess.power), told))
+    spectra = None if guess.lengths is None else (guess.lengths - HEARD + 1).clamp(min=1)
+    errors = ended(wanted - found - MEAN_LOG / guess.power, spectra)
     total = errors.new_zeros(len(errors))
     for (rows, frames), weight in NEIGHBOURHOODS:
         size = min(rows, errors.shape[1]), min(frames, errors.shape[2])
         averaged = functional.avg_pool2d(errors[:, None], size)[:, 0]
         total = total + weight * _mean(_asked(guess, averaged.square()))
-    return LEVEL_SCALE * total * guess.stretch
+    stretch = 1.0 if spectra is None else errors.shape[2] / spectra
+    return LEVEL_SCALE * total * stretch
+
+
+def _levels(found: Tensor, power: int) -> Tensor:
+    """Of spectra, from energies of frames: ``[B, C, T]`` -> ``[B, C, T - HEARD + 1]``."""
+    frames = functional.pad(found, (0, max(HEARD - found.shape[2], 0)))
+    return torch.log(heard(frames) + LEAST_LEVEL**power) / power
 
 
 def _asked(guess: Guess, errors: Tensor) -> Tensor:

@@ -67,6 +67,36 @@ def test_the_level_that_is_learned_is_that_of_the_data(power: int) -> None:
     assert error.abs().max() < 0.15
 
 
+def test_the_level_of_unforeseen_bursts_is_that_of_their_spectra() -> None:
+    """One level for all: noise of it has the mean log power of windows of 2048 samples."""
+    rng = torch.Generator().manual_seed(1)
+    loud = torch.rand(4, 1, 400, generator=rng) < 0.1
+    data = drawn(4, 4, 512, 400) * torch.where(loud, 1.0, 0.2)
+    level = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([level], lr=0.05)
+    for _ in range(150):
+        loss = loss_of(level.expand_as(data), data, 4).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    made = torch.exp(level.detach()) * drawn(4, 4, 512, 400, seed=2)
+    codec, window = load(resolve(CodecConfig(name="mdct"))), torch.hann_window(2048)
+    wanted, found = (
+        torch.stft(codec.decode(z), 2048, 512, window=window, return_complex=True).abs().log10()
+        for z in (data, made)
+    )
+    assert 2 * (wanted.mean() - found.mean()).abs() < 0.1
+    assert (energies(made, 4).mean() / energies(data, 4).mean()).log10() < -0.2  # no mean of powers
+
+
+def test_what_is_behind_the_end_of_a_sample_does_not_count() -> None:
+    data, level = drawn(4, 2, 32, 64), latents(2, 64, channels=32)
+    padded = torch.cat([data, torch.full((2, 32, 20), torch.nan)], 2)
+    told = torch.cat([level, torch.full((2, 32, 20), 3.0)], 2)
+    found = loss_of(told, padded, 4, torch.tensor([64, 64]))
+    torch.testing.assert_close(found, loss_of(level, data, 4), rtol=0.02, atol=0)
+
+
 @powers
 def test_what_is_made_of_an_envelope_has_its_energy(power: int) -> None:
     level = torch.tensor([-1.0, 0.5])[None, :, None].expand(1, 2, 20_000)

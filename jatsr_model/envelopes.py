@@ -9,6 +9,7 @@ filled up with noise::
 
 q is the power of a latent that is proportional to energy (4 for the square roots of the embedded
 codec, else 2), E the mean of ``|low|^q`` nearby: what is within 6 dB of the envelope is known.
+``s^q`` is spread over neighbouring frames a little: networks learn from spectra of several.
 """
 
 from __future__ import annotations
@@ -95,9 +96,13 @@ def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:
         noise: standard normal, of the same shape.
         power: q.
     """
+    told = torch.exp(power * level.float().clamp(-MOST, MOST))
+    around = functional.pad(
+        told, (1, 1), mode="replicate"
+    )  # a frame's share of a spectrum is a guess
+    told = (around[..., :-2] + 2 * told + around[..., 2:]) / 4
     rows, frames = NEARBY
     known = functional.avg_pool2d(
         energies(low, power)[:, None], NEARBY, 1, (rows // 2, frames // 2)
     )[:, 0]
-    missing = torch.exp(power * level.float().clamp(-MOST, MOST)) - KNOWN * known
-    return low + missing.clamp(min=0) ** (1 / power) * signed_power(noise, 2 / power)
+    return low + (told - KNOWN * known).clamp(min=0) ** (1 / power) * signed_power(noise, 2 / power)

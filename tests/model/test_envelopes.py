@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -104,6 +105,21 @@ def test_what_is_made_of_an_envelope_has_its_energy(power: int) -> None:
     made = filled(level, torch.zeros_like(level), noise, power)
     expected = torch.exp(power * level[0, :, 0])
     torch.testing.assert_close(energies(made, power).mean(2)[0], expected, rtol=0.06, atol=0)
+
+
+@powers
+def test_a_frame_is_spread_over_its_neighbours(power: int) -> None:
+    """A quarter of its energy to either side; where all are equal, nothing changes."""
+    level = torch.full((1, 64, 32), -2.0)
+    level[:, :, 10] = 1.0
+    ones = torch.ones(level.shape)
+    made = energies(filled(level, torch.zeros_like(level), ones, power), power)[0, 30]
+    assert float(made.sum()) == pytest.approx(
+        float(torch.exp(power * level[0, 30]).sum()), rel=1e-4
+    )
+    shares = made[9:12] / math.exp(power)
+    torch.testing.assert_close(shares, torch.tensor([0.25, 0.5, 0.25]), rtol=0, atol=0.02)
+    torch.testing.assert_close(made[20:], torch.full((12,), math.exp(-2 * power)))
 
 
 @powers

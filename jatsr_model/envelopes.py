@@ -22,7 +22,7 @@ MOST = 6.0  # log s is taken to lie between -MOST and MOST
 NEARBY = (3, 3)  # rows and frames
 KNOWN = 4.0  # 6 dB
 HEARD = 4  # frames of one spectrum: about those of 2048 samples, as LSD has them
-MEAN_LOG = -0.2703628454614782  # of means of so many squares of normal numbers
+MEAN_LOG = -0.2703628454614782  # of means of so many normal squares: digamma(2) - log(2)
 _LAST = 3  # rows below a cutoff that stand for what is above it
 _FAINT = 3e-3  # a standardised latent below which its level says nothing
 
@@ -97,9 +97,8 @@ def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:
         power: q.
     """
     told = torch.exp(power * level.float().clamp(-MOST, MOST))
-    around = functional.pad(
-        told, (1, 1), mode="replicate"
-    )  # a frame's share of a spectrum is a guess
+    # which of the frames of a spectrum is loud is a guess
+    around = functional.pad(told, (1, 1), mode="replicate")
     told = (around[..., :-2] + 2 * told + around[..., 2:]) / 4
     rows, frames = NEARBY
     known = functional.avg_pool2d(

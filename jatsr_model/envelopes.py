@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jatsr_model.lengths import ended
+
 MOST = 6.0  # log s is taken to lie between -MOST and MOST
 NEARBY = (3, 3)  # rows and frames
 KNOWN = 4.0  # 6 dB
@@ -87,7 +89,9 @@ def held(levels: Tensor, cutoff: Tensor | None) -> Tensor:
     return torch.cat([levels.where(known, above), 2 * known.to(levels.dtype) - 1], dim=1)
 
 
-def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:
+def filled(
+    level: Tensor, low: Tensor, noise: Tensor, power: int, lengths: Tensor | None = None
+) -> Tensor:
     """Data of an envelope: see above.
 
     Args:
@@ -95,8 +99,9 @@ def filled(level: Tensor, low: Tensor, noise: Tensor, power: int) -> Tensor:
         low: low-res latents in the units of the data, of the same shape.
         noise: standard normal, of the same shape.
         power: q.
+        lengths: int64 ``[B]``, where samples end before T; what is told behind that is not heard.
     """
-    told = torch.exp(power * level.float().clamp(-MOST, MOST))
+    told = ended(torch.exp(power * level.float().clamp(-MOST, MOST)), lengths)
     # which of the frames of a spectrum is loud is a guess
     around = functional.pad(told, (1, 1), mode="replicate")
     told = (around[..., :-2] + 2 * told + around[..., 2:]) / 4

@@ -10,7 +10,7 @@ from torch import Tensor
 from jatsr_data import Normaliser
 from jatsr_model.dit import DiT
 from jatsr_model.dit.conditions import Conditions
-from jatsr_model.envelopes import MOST, filled
+from jatsr_model.envelopes import filled
 from jatsr_model.excitation import excitation
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.lengths import ended
@@ -60,6 +60,5 @@ def fill(
     power = network.config.power
     with evaluating(network):
         level = network(torch.zeros_like(noise), noise.new_zeros(len(noise)), given, lengths)
-    level = ended(level + MOST, lengths) - MOST
     low = normaliser.hr.apply(normaliser.lr.invert(given.low))
-    return ended(filled(level, low, noise, power), lengths)
+    return ended(filled(level, low, noise, power, lengths), lengths)

@@ -122,6 +122,15 @@ def test_a_frame_is_spread_over_its_neighbours(power: int) -> None:
     torch.testing.assert_close(made[20:], torch.full((12,), math.exp(-2 * power)))
 
 
+def test_what_is_told_behind_the_end_does_not_leak_into_a_sample() -> None:
+    level, low = torch.zeros(1, 6, 12), torch.zeros(1, 6, 12)
+    loud, noise, lengths = level.clone(), latents(1, 12), torch.tensor([8])
+    loud[..., 8:] = 5.0
+    quiet = filled(level, low, noise, 4, lengths)
+    assert torch.equal(filled(loud, low, noise, 4, lengths)[..., :8], quiet[..., :8])
+    assert not torch.equal(filled(loud, low, noise, 4)[..., :8], quiet[..., :8])
+
+
 @powers
 def test_what_is_within_6_db_of_the_envelope_is_kept_as_it_is(power: int) -> None:
     level = torch.zeros(1, 6, 12)

@@ -51,18 +51,25 @@ def signed_power(x: Tensor, exponent: float) -> Tensor:
 def features(low: Tensor, power: int, band: int) -> Tensor:
     """Levels of low-res latents as a network takes them.
 
+    Two of every band, over 3 frames: the logarithm of its energy, and the mean of the logarithms of
+    its numbers. The second is lower where partials stand apart, and where a lossy codec left holes,
+    which tells something of where it ended the recording.
+
     Args:
         low: ``[B, C, T]``, standardised.
         power: q.
         band: neighbouring channels that share a level.
 
     Returns:
-        float32 ``[B, ceil(C / band), T]``, about -2.4 to 2.2.
+        float32 ``[B, 2 ceil(C / band), T]``, first all of the first kind; about -2.4 to 2.2.
     """
-    found = energies(low, power)[:, None]
-    found = functional.pad(found, (1, 1, 0, -low.shape[1] % band))
-    pooled = functional.avg_pool2d(found, (band, 3), (band, 1))[:, 0]
-    return torch.log(pooled + _FAINT**power) * (2 / 3 / power) + 1.5
+    found, rest = energies(low, power)[:, None], -low.shape[1] % band
+    loud = functional.avg_pool2d(functional.pad(found, (1, 1, 0, rest)), (band, 3), (band, 1))
+    single = torch.log(found + _FAINT**power)
+    single = functional.pad(single, (1, 1, 0, rest), mode="replicate")
+    typical = functional.avg_pool2d(single, (band, 3), (band, 1))
+    both = torch.cat([torch.log(loud + _FAINT**power), typical], dim=2)
+    return both[:, 0] * (2 / 3 / power) + 1.5
 
 
 def held(levels: Tensor, cutoff: Tensor | None) -> Tensor:
@@ -72,21 +79,24 @@ def held(levels: Tensor, cutoff: Tensor | None) -> Tensor:
     a linear layer like another sound. So the last rows below it stand for all above.
 
     Args:
-        levels: ``[B, R, T]`` of rows from 0 to the Nyquist frequency, see ``features``.
+        levels: ``[B, 2 R, T]``, two of each of R rows from 0 to the Nyquist frequency; see
+            ``features``.
         cutoff: ``[B]``, as a share of it; None if nothing is lost.
 
     Returns:
-        ``[B, 2 R, T]``: the levels, then 1 below the cutoff and -1 above it.
+        ``[B, 3 R, T]``: the levels, then 1 below the cutoff and -1 above it.
     """
-    size, rows, frames = levels.shape
+    kinds = levels.reshape(len(levels), 2, -1, levels.shape[-1])
+    size, _, rows, frames = kinds.shape
     place = torch.arange(rows, device=levels.device)
     stop = levels.new_full((size,), 1.0) if cutoff is None else cutoff
     stop = (stop * rows).floor().clamp(min=_LAST)[:, None]
     own = place < stop
     last = (own & (place >= stop - _LAST)).to(levels.dtype) / _LAST
-    above = torch.einsum("br,brt->bt", last, levels)[:, None]
-    known = own[..., None].expand(-1, -1, frames)
-    return torch.cat([levels.where(known, above), 2 * known.to(levels.dtype) - 1], dim=1)
+    above = torch.einsum("br,bkrt->bkt", last, kinds)[:, :, None]
+    known = own[:, :, None].expand(-1, -1, frames)
+    kept = kinds.where(known[:, None], above)
+    return torch.cat([kept.flatten(1, 2), 2 * known.to(levels.dtype) - 1], dim=1)
 
 
 def filled(

@@ -212,6 +212,9 @@ def load_network(folder: Path) -> tuple[DiT, Card]:
             network = DiT(card.config)
         state = {name: tensor.float() for name, tensor in load_file(weights).items()}
         network.load_state_dict(state, strict=True, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{weights} does not fit: {error}", hint="copy it again") from error
+    except RuntimeError as error:  # the bytes are those of the card, the network is another
+        hint = "another version of jatsr made it: use that one, or train the model anew"
+        raise ModelError(f"{weights} does not fit: {error}", hint=hint) from error
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{weights}: {error}", hint="copy it again") from error
     return network.eval(), card

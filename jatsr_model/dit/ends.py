@@ -18,7 +18,7 @@ class Entry(nn.Module):
     """Noisy and low-res latents ``[B, 2 C, T]`` -> tokens ``[B, N, hidden]``.
 
     Of signed numbers a projection makes signed sums, in which the loudness of a band is lost: a
-    network for envelopes therefore gets logarithms of energies.
+    network for envelopes therefore gets levels.
     """
 
     def __init__(self, config: DiTConfig) -> None:
@@ -26,7 +26,7 @@ class Entry(nn.Module):
         self.config, convolves = config, config.entry == "convolution"
         channels = 2 * config.latent_dim
         if config.tells_levels:
-            channels = -(-config.latent_dim // config.band) * (2 if config.cutoff else 1)
+            channels = -(-config.latent_dim // config.band) * (3 if config.cutoff else 2)
         width = channels * config.patch
         self.convolution = _residual(2 * config.latent_dim) if convolves else None
         if config.entry == "bottleneck":

@@ -33,7 +33,7 @@ SCALES = (1, 2, 4)
 NEIGHBOURHOODS = (((1, 1), 0.1), ((1, 6), 0.3), ((4, 3), 1.0), ((16, 2), 0.5))
 LEVEL_SCALE = 4.0
 GIVEN_WEIGHT = 0.1  # of levels below the cutoff, where it is told
-LEAST_LEVEL = 0.03  # of a standardised latent: what is fainter is silence
+LEAST_LEVEL = 0.01  # of a standardised latent: what is fainter is silence
 # Measured on white noise, for errors from 0.02 to 0.3: see the test of gradients.
 FREQUENCY_SCALE = 2.0
 MULTISCALE_SCALE = 1.5

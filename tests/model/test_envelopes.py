@@ -146,26 +146,43 @@ def test_what_is_within_6_db_of_the_envelope_is_kept_as_it_is(power: int) -> Non
 def test_features_are_levels_of_bands_computed_by_hand(power: int) -> None:
     low = latents(2, 9, channels=5)
     found = features(low, power, 2)
-    padded = np.pad(np.abs(low.double().numpy()) ** power, ((0, 0), (0, 1), (1, 1)))
+    energy = np.abs(low.double().numpy()) ** power
+    padded = np.pad(energy, ((0, 0), (0, 1), (1, 1)))
     pooled = np.stack([padded[:, :, k : k + 9] for k in range(3)]).mean(0)
-    pooled = pooled.reshape(2, 3, 2, 9).mean(2)
-    expected = np.log(pooled + 3e-3**power) * 2 / (3 * power) + 1.5
+    loud = np.log(pooled.reshape(2, 3, 2, 9).mean(2) + 3e-3**power)
+    single = np.log(energy + 3e-3**power)
+    single = np.pad(single, ((0, 0), (0, 1), (1, 1)), mode="edge")
+    typical = np.stack([single[:, :, k : k + 9] for k in range(3)]).mean(0)
+    typical = typical.reshape(2, 3, 2, 9).mean(2)
+    expected = np.concatenate([loud, typical], axis=1) * 2 / (3 * power) + 1.5
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
     assert features(torch.zeros(1, 4, 3), power, 2).max() < -2
 
 
+@powers
+def test_holes_of_a_codec_are_heard_that_leave_the_energy_of_a_band(power: int) -> None:
+    low = latents(1, 12, channels=4).abs() + 0.1
+    holes = low.clone()
+    holes[:, 1] = 0
+    holes[:, 0] = (low[:, 0] ** power + low[:, 1] ** power) ** (1 / power)
+    before, after = features(low, power, 4)[0], features(holes, power, 4)[0]
+    torch.testing.assert_close(after[0], before[0])
+    assert (after[1] < before[1]).all()
+
+
 def test_above_a_cutoff_the_last_levels_below_it_are_held() -> None:
-    levels = latents(3, 4, channels=10)
+    levels = latents(3, 4, channels=20)
     cutoff = torch.tensor([0.55, 0.1, 1.0])
     found = held(levels, cutoff)
     for crop, stop in enumerate((5, 3, 10)):  # three rows are the least
-        own, told = found[crop].split(10)
-        assert torch.equal(own[:stop], levels[crop, :stop])
-        expected = levels[crop, stop - 3 : stop].mean(0).expand(10 - stop, 4)
-        torch.testing.assert_close(own[stop:], expected)
+        *kinds, told = found[crop].split(10)
+        for own, given in zip(kinds, levels[crop].split(10), strict=True):
+            assert torch.equal(own[:stop], given[:stop])
+            expected = given[stop - 3 : stop].mean(0).expand(10 - stop, 4)
+            torch.testing.assert_close(own[stop:], expected)
         assert (told[:stop] == 1).all()
         assert (told[stop:] == -1).all()
-    assert torch.equal(held(levels, None)[:, :10], levels)
+    assert torch.equal(held(levels, None)[:, :20], levels)
 
 
 def test_what_a_filter_leaves_above_the_cutoff_changes_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,6 @@ def test_names_and_shapes_of_the_presets(name: str) -> None:
 
 
 def test_a_preset_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     from jatsr_model.imports import jatsr as module
 
     tiny = replace(TINY, mlp_hidden=128)
@@ -313,8 +312,16 @@ def test_a_folder_that_was_damaged_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="sha256"):
         load_network(tmp_path / "model")
     weights.unlink()
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(ModelError, match=WEIGHTS):
         load_network(tmp_path / "model")
     (tmp_path / "model" / CARD).write_text("{}")
     with pytest.raises(ModelError, match="should describe a network"):
         load_network(tmp_path / "model")
+
+
+def test_a_network_of_another_version_is_named_as_such(tmp_path: Path) -> None:
+    other = replace(TINY, hidden=2 * TINY.hidden)
+    save_network(tmp_path / "m", DiT(other), Card(model="", config=TINY, prediction="x"))
+    with pytest.raises(ModelError, match="does not fit") as refused:
+        load_network(tmp_path / "m")
+    assert "another version" in str(refused.value.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -51,3 +52,20 @@ def test_what_is_trained_on_is_neither_held_out_nor_akin_nor_short(
     assert part("asc-music", 5, long) == "train"
     assert part("asc-music", 1, short) == "left-out"
     assert set(free_music.HELD_OUT) < {*free_music.SMALL, *free_music.MORE}
+
+
+def test_a_package_that_a_release_lacks_is_named_and_the_others_are_fetched(
+    free_music: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(package: str, folder: Path) -> int:
+        if package == free_music.SMALL[1]:
+            raise subprocess.CalledProcessError(100, ["apt-get", "download", package])
+        return 7
+
+    monkeypatch.setattr(free_music, "fetch", fetch)
+    monkeypatch.setattr(free_music.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("sys.argv", ["free_music.py", "music", "--small"])
+    with pytest.raises(SystemExit, match=f"not fetched.*: {free_music.SMALL[1]}$"):
+        free_music.main()
+    fetched = [package for package in free_music.SMALL if package != free_music.SMALL[1]]
+    assert capsys.readouterr().out == "".join(f"{package}: 7 files\n" for package in fetched)

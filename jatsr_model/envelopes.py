@@ -52,8 +52,7 @@ def features(low: Tensor, power: int, band: int) -> Tensor:
     """Levels of low-res latents as a network takes them.
 
     Two of every band, over 3 frames: the logarithm of its energy, and the mean of the logarithms of
-    its numbers. The second is lower where partials stand apart, and where a lossy codec left holes,
-    which tells something of where it ended the recording.
+    its numbers. The second is lower where partials stand apart, and where a lossy codec left holes.
 
     Args:
         low: ``[B, C, T]``, standardised.
@@ -86,7 +85,7 @@ def held(levels: Tensor, cutoff: Tensor | None) -> Tensor:
     Returns:
         ``[B, 3 R, T]``: the levels, then 1 below the cutoff and -1 above it.
     """
-    kinds = levels.reshape(len(levels), 2, -1, levels.shape[-1])
+    kinds = torch.unflatten(levels, 1, (2, -1))
     size, _, rows, frames = kinds.shape
     place = torch.arange(rows, device=levels.device)
     stop = levels.new_full((size,), 1.0) if cutoff is None else cutoff

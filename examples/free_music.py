@@ -82,7 +82,7 @@ def main() -> None:
         else:
             sys.stdout.write(f"{package}: {files} files\n")
     if missing:
-        sys.exit(f"not fetched, as this release may not have them: {', '.join(missing)}")
+        sys.exit(f"not fetched, for the reasons above: {', '.join(missing)}")
 
 
 def fetch(package: str, folder: Path) -> int:

@@ -8,7 +8,6 @@ Hertz (single-sideband modulation), so that partials go on: see ``likeness``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +20,10 @@ from jatsr_model.codecs import Codec, encode
 from jatsr_model.envelopes import HEARD, MEAN_LOG, heard, signed_power
 from jatsr_model.likeness import SIZE, Move, movable, moves
 
-MOVED = 0.95  # of the excitation's amplitude; noise has the rest of its power
+# Of the excitation's amplitude, where the own band ends and ``_OCTAVES`` above; noise has the rest
+# of its power. The higher a band, the more music is like noise.
+MOVED = (1.0, 0.85)
+_OCTAVES = 2.0
 _SOLID = 0.92  # of the own band: above it, a filter may fall
 _NEAR = (31, 9)  # channels and frames over which the own band is made white
 _STEADY = 24  # frames that are moved by the same distances, 0.28 s
@@ -62,11 +64,24 @@ def excitation(codec: Codec, own: Tensor, power: int, cutoff: float, noise: Tens
     moved = signed_power(torch.cat(parts, dim=1).to(noise), power / 2)
     sounds = moved[:stop].square().mean(0) > _SILENT
     moved = moved / (moved[stop:, sounds].square().mean().sqrt() if sounds.any() else 1.0)
-    mixed = MOVED * moved + math.sqrt(1 - MOVED**2) * noise
+    share = shares(channels, stop).to(noise)[:, None]
+    mixed = share * moved + (1 - share.square()).sqrt() * noise
     if sounds.sum() < HEARD:
         return mixed
     logs = torch.log(heard(mixed[stop:, sounds].square()) + _FAINT).mean()
     return mixed * torch.exp((MEAN_LOG - logs) / 2)
+
+
+def shares(channels: int, stop: int) -> Tensor:
+    """How much of the amplitude in each channel was moved up, float32 ``[channels]``.
+
+    Args:
+        channels: in equal steps of frequency.
+        stop: the first one above the own band.
+    """
+    octaves = torch.log2(torch.arange(channels).clamp(min=stop) / stop)
+    first, last = MOVED
+    return first + (last - first) * (octaves / _OCTAVES).clamp(max=1)
 
 
 def _moved_up(codec: Codec, band: Wave, first: int, end: float) -> Tensor:

@@ -11,7 +11,7 @@ from jatsr_model.upsampling.levels import InputGain, input_gain
 from jatsr_model.upsampling.splice import Crossover, crossover_of
 from shards.errors import TrackError
 
-_RESAMPLED = 0.93  # of half a rate: above it the resampler takes away
+_RESAMPLED = 0.95  # of half a rate: there a resampler has taken away 3 dB
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jatsr_model.codecs import CodecConfig, encode, load, resolve
-from jatsr_model.excitation import MOVED, above, excitation, whitened
+from jatsr_model.excitation import MOVED, above, excitation, shares, whitened
 from jatsr_model.likeness import SIZE, Move, movable, moves
 
 RATE = 44_100
@@ -142,18 +142,29 @@ def test_an_excitation_of_noise_is_white_and_of_unit_power() -> None:
     by_channel, by_frame = parts.mean(1)[:424].reshape(8, -1).mean(1), parts.mean(0)
     assert float(by_channel.min() / by_channel.max()) > 0.7
     assert float(by_frame.reshape(-1, 8).mean(1).min() / by_frame.mean()) > 0.3
-    # nothing but the moved band and the noise, in the ratio of their shares
-    parts = torch.stack([excited(wave, 4000).flatten(), white_noise().flatten()], 1).double()
-    ours, theirs = torch.linalg.lstsq(parts, found.flatten()[:, None].double()).solution.flatten()
-    rest = found.flatten() - parts @ torch.stack([ours, theirs])
+    # nothing but the moved band and the noise, everywhere in the ratio of their shares
+    share = shares(512, 85)[86:, None]
+    ours = excited(wave, 4000)[86:] / share * share[0]
+    noise = white_noise()[86:]
+    parts = torch.stack([(share * ours).flatten(), ((1 - share**2).sqrt() * noise).flatten()], 1)
+    gains = torch.linalg.lstsq(parts.double(), found[86:].flatten()[:, None].double()).solution
+    rest = found[86:].flatten() - parts @ gains.flatten().float()
     assert float(rest.abs().max()) < 1e-4
-    power = float(ours**2 * parts[86 * 128 :, 0].square().mean())
-    assert power / float(theirs**2) == pytest.approx(MOVED**2 / (1 - MOVED**2), rel=1e-2)
+    power = float((gains[0] / gains[1]) ** 2 * ours.square().mean())
+    assert power == pytest.approx(1, rel=1e-2)
+
+
+def test_the_share_of_the_own_band_falls_over_two_octaves() -> None:
+    found = shares(512, 100)
+    assert found[:101].tolist() == [MOVED[0]] * 101
+    assert float(found[200]) == pytest.approx(sum(MOVED) / 2)
+    assert found[400:].numpy() == pytest.approx(MOVED[1])
+    assert (found.diff() <= 0).all()
 
 
 def test_an_excitation_is_as_loud_as_noise_in_the_mean_of_logarithms() -> None:
     """Of windows of four frames; partials therefore have more power than noise."""
-    for wave, more in ((sawtooth(220.0, 277.2, end=4000), 1.5), (white_noise().flatten(), 0.9)):
+    for wave, more in ((sawtooth(220.0, 277.2, end=4000), 1.4), (white_noise().flatten(), 0.9)):
         found = excited(low_passed(np.asarray(wave), 4000), 4000, white_noise())[88:].numpy()
 
         def level(x: Wave) -> float:

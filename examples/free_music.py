@@ -7,7 +7,7 @@ rights, into FOLDER/train and FOLDER/held-out: 30 and 4 packages, 2.6 GB to down
 ``--small`` the five of them that make 0.3 GB. The licence of each lies beside it as
 ``copyright.txt``. Held out are three soundtracks as a whole and every fifth piece of another.
 Left out are earlier or other versions of pieces that are held out, and what is too short to be
-music. What a release does not have is named at the end.
+music. What could not be fetched is named at the end.
 """
 
 from __future__ import annotations

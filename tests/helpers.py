@@ -1,7 +1,9 @@
-"""Audio made on the spot; what datasets hold; a build's messages."""
+"""Audio made on the spot; what datasets hold; a build's messages; processes that end."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,3 +80,13 @@ def problems(dataset: Store | Path | str) -> list[Problem]:
     """What ``verify`` finds wrong with a dataset of the embedded codec."""
     codec = load(resolve(CodecConfig(name="mdct")))
     return [p for checked in verify(dataset, codec.spaces) for p in checked.problems]
+
+
+def wait_until_gone(look: Callable[[], object], seconds: int) -> None:
+    """What ends in its own time has this long; else the test fails and says what is still there."""
+    for _ in range(10 * seconds):
+        if not look():
+            return
+        time.sleep(0.1)
+    found = look()
+    assert not found, f"still there after {seconds} s: {found}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+from helpers import wait_until_gone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import HostileSession, StillbornSession
@@ -132,11 +133,7 @@ def test_workers_do_not_outlive_a_killed_supervisor(tmp_path):
         time.sleep(2)
         main.kill()
         main.wait()
-    for _ in range(100):
-        if not os.path.exists(f"/proc/{pid}"):
-            return
-        time.sleep(0.1)
-    pytest.fail("the worker is still there")
+    wait_until_gone(lambda: os.path.exists(f"/proc/{pid}"), 10)
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from around import Around, far_away, poisoned
-from helpers import problems, shard_bytes
+from helpers import problems, shard_bytes, wait_until_gone
 
 from shards.layout import LEDGER
 from shards.storage import open_store
@@ -28,15 +28,6 @@ def actors():
     mine = [p for p in psutil.Process().children(recursive=True) if p.is_running()]
     alive = [p for p in mine if p.status() != psutil.STATUS_ZOMBIE]
     return [p for p in alive if p.name().startswith("ray::_Actor")]
-
-
-def wait_until_actors_are_gone():
-    """Ray ends them in its own time, above all those that are busy."""
-    for _ in range(200):
-        if not actors():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"still there: {actors()}")
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +154,7 @@ def test_a_dead_driver_leaves_no_workers_and_the_next_goes_on(
     assert driver.returncode == (130 if how == signal.SIGTERM else -how)
     if how == signal.SIGTERM:
         assert b"run the same command again" in said
-    wait_until_actors_are_gone()
+    wait_until_gone(actors, 20)
     outcome = on_ray(album, out)
     assert outcome.tally.resumed >= 2
     assert shard_bytes(out) == reference
@@ -202,7 +193,7 @@ def litter():
 
 
 def test_nothing_is_left_behind(ray_cluster):
-    wait_until_actors_are_gone()
+    wait_until_gone(actors, 20)  # Ray ends those that are busy in its own time
     from shards.scratch import scratch_folder
 
     with scratch_folder() as mine:  # sweeps up after killed workers

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from helpers import wait_until_gone
 from sessions import Big, BigSession, HostileSession, Placed, SlowSession, StillbornSession
 
 from pipeline.engines import ray_run, ray_staff
@@ -284,11 +285,8 @@ def test_a_private_ray_goes_with_its_process(how, message):
             [sys.executable, "-c", PRIVATE, how], env=environment, capture_output=True, text=True
         )
         left = os.listdir(folder)
-        for _ in range(100):  # after a SIGKILL its processes end each other
-            if not _processes(folder):
-                break
-            time.sleep(0.1)
-        assert not _processes(folder)
+        # after a SIGKILL its processes end each other
+        wait_until_gone(lambda: _processes(folder), 10)
     assert done.stdout == ""
     assert message in done.stderr if message else not done.stderr
     assert left == [] or how == "kill"

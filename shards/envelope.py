@@ -50,7 +50,8 @@ def rolloff(spectrum: NDArray[np.floating]) -> float:
     the bins; the last bin whose cumulated value is below the share, divided by the bin count.
 
     Args:
-        spectrum: ``[BINS]``, magnitudes summed (or averaged) over time.
+        spectrum: ``[BINS]``, magnitudes summed (or averaged) over time; or of other bins, from 0 to
+            the Nyquist frequency.
 
     Returns:
         A value in [0, 1); 0 for silence.
@@ -60,7 +61,7 @@ def rolloff(spectrum: NDArray[np.floating]) -> float:
     if not total > 0.0:
         return 0.0
     below = int(np.searchsorted(cumulated, ROLLOFF_SHARE * total, side="left"))
-    return max(below - 1, 0) / BINS
+    return max(below - 1, 0) / len(spectrum)
 
 
 def quantise(magnitude: NDArray[np.floating]) -> NDArray[np.uint8]:

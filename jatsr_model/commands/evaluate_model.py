@@ -88,7 +88,7 @@ def _subject(options: Mapping[str, Any], measured: Settings) -> _Subject:
         "codec": model.codec.name,
         "device": device.type,
         **{name: getattr(settings, name) for name in (*_SAMPLING, "precision", "seed")},
-        "target_hz": settings.brightness,
+        "target_hz": model.told_hz(settings.target_hz),
     }
     return _Subject(model, Renderer(model, settings, FLOAT_WAV), facts)
 

@@ -25,11 +25,12 @@ _PICTURE_SECONDS = 300.0
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
               help="Write spectrograms there, with the bandwidth drawn in.")  # fmt: skip
 def inspect(files: tuple[Path, ...], as_json: bool, pictures: Path | None) -> None:
-    """Say what is in sound files: bandwidth, rate, channels, length, loudness, silence.
+    """Say what is in sound files: bandwidth, roll-off, rate, channels, length, loudness, silence.
 
     The bandwidth is where the spectrum ends as if cut off: by a low-pass filter, a lower sample
     rate or a lossy codec. A spectrum that falls smoothly into noise is full, however dull it
-    sounds. Files that cannot be read are listed with the reason, and the exit code is 1.
+    sounds. The roll-off, below which 98.5 % of the spectrum lies, says how bright it is. Files that
+    cannot be read are listed with the reason, and the exit code is 1.
     """
     rows = []
     for number, file in enumerate(files):
@@ -63,6 +64,7 @@ def describe(found: Inspection) -> dict[str, Any]:
         "bandwidth_hz": edge.hertz,
         "solid_hz": edge.solid_hertz,
         "drop_db": edge.drop_db,
+        "rolloff_hz": edge.rolloff_hertz,
         "loudness_lufs": _finite(loudness.lufs),
         "rms_dbfs": _finite(loudness.rms_dbfs),
         "peak_dbfs": _finite(20 * math.log10(loudness.peak)) if loudness.peak else None,
@@ -110,8 +112,8 @@ def _finite(level: float) -> float | None:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    header = ["file", "length", "rate", "ch", "coding", "bandwidth", "", "loudness", "peak",
-              "silence"]  # fmt: skip
+    header = ["file", "length", "rate", "ch", "coding", "bandwidth", "", "roll-off", "loudness",
+              "peak", "silence"]  # fmt: skip
     cells = [header, *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
@@ -133,6 +135,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['container']} {row['coding']}",
         f"{row['bandwidth_hz'] / 1000:.2f} kHz" if row["bandwidth"] != "silent" else "",
         row["bandwidth"],
+        f"{row['rolloff_hz'] / 1000:.2f} kHz" if row["bandwidth"] != "silent" else "",
         _level(row["loudness_lufs"], "LUFS"),
         _level(row["peak_dbfs"], "dBFS"),
         f"{row['silent_seconds']:.2f} s",

@@ -28,7 +28,7 @@ RECIPE: Table = (
     ("--clip", float, "Largest norm of the gradient.  [1]"),
     ("--ema", float, "Decay of the average of weights that is used.  [0.9999]"),
     ("--times", str, "Law of t: logit-normal, uniform, u-shape or tent.  [logit-normal]"),
-    ("--condition-dropout", float, "How often a condition is left out.  [0.1]"),
+    ("--condition-dropout", float, "How often a condition is left out.  [0.1, envelopes 0.7]"),
     ("--condition-noise", float, "Noise on low-res latents, in their units.  [0]"),
     ("--equalise", float, "Random equaliser, in log units; for mdct latents.  [0]"),
     ("--cut", float, "How often an input ends at a random frequency; for mdct latents.  [0]"),

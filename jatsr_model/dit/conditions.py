@@ -54,6 +54,13 @@ class Conditions:
         flags = {"low": off, "text": off, "rolloff": off[:, None].expand(-1, 2)}
         return replace(self, **{f"has_{name}": flags[name] for name in names})
 
+    def untold(self) -> Conditions:
+        """The same batch without roll-offs of the target: what is asked of envelopes mostly."""
+        told = torch.tensor([True, False], device=self.low.device)
+        before = self.has_rolloff
+        flags = told.expand(self.low.shape[0], 2) if before is None else before & told
+        return replace(self, has_rolloff=flags)
+
     def dropped(self, rate: float, chance: Chance) -> Conditions:
         """Leave out each condition of each sample independently, with probability ``rate``.
 

@@ -98,6 +98,7 @@ _ENVELOPE = DiTConfig(
     norm="layer",
     modulation="token",
     qk_norm=True,
+    rolloff_dim=64,
     band=4,
 )
 _MDCT_ENVELOPE = replace(
@@ -111,7 +112,7 @@ _MDCT_ENVELOPE = replace(
     power=4,
     cutoff=True,
 )
-_envelope = partial(Preset, prediction="envelope", losses={"levels": 1.0})
+_envelope = partial(Preset, prediction="envelope", losses={"levels": 1.0}, condition_dropout=0.7)
 
 
 def _published(

@@ -43,6 +43,7 @@ class Preset:
         prediction: what the network predicts, ``x`` (data), ``v`` (velocity) or ``envelope``.
         times: law of t in training.
         losses: weights by name.
+        condition_dropout: how often a condition is left out in training.
         published: whether it is somebody else's; only such have a legacy mode.
     """
 
@@ -55,6 +56,7 @@ class Preset:
     prediction: Prediction = "x"
     times: str = "logit-normal"
     losses: Mapping[str, float] = field(default_factory=lambda: MSE)
+    condition_dropout: float = 0.1
     published: bool = False
 
     def legacy(self) -> Preset:

@@ -73,7 +73,8 @@ class Objective:
         prediction: ``x``, ``v`` or ``envelope``.
         times: law of t.
         losses: and their weights.
-        condition_dropout: probability of leaving out a condition of a sample.
+        condition_dropout: probability of leaving out a condition of a sample; an ``envelope``
+            always has its low-res latents.
         condition_noise: standard deviation of the noise on the normalised low-res latents.
         power: of a latent that is proportional to energy.
         cutoff: tell losses where low-res signals end; for latents whose channels are bands.
@@ -157,8 +158,9 @@ class Objective:
 
     def step(self, network: Network, truth: Truth, given: Conditions, chance: Chance) -> Step:
         """Draw and evaluate: one training step up to the loss."""
-        if self.prediction == "envelope":
-            return self._envelope(network, truth, given)
+        if self.prediction == "envelope":  # of low-res latents, which it therefore always has
+            dropped = given.dropped(self.condition_dropout, chance)
+            return self._envelope(network, truth, replace(dropped, has_low=given.has_low))
         noise, t, given = self.draw(truth, given, chance)
         return self.evaluate(network, truth, given, noise, t)
 

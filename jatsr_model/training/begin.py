@@ -77,6 +77,7 @@ def new_training(folder: Path, wish: Wish, world: World) -> tuple[Task, tuple[st
     text, notes = _text(places.get("text_encoder", "auto"), known, world)
     on_gpu = world.device.type == "cuda"
     values = {
+        "condition_dropout": known.condition_dropout,
         **(OVERFIT if wish.recipe.get("overfit") else {}),
         "precision": "bf16" if on_gpu else "fp32",
         **wish.recipe,

@@ -21,7 +21,10 @@ from jatsr_model.training.ema import Ema
 from jatsr_model.training.named import local, moments, weights
 from jatsr_model.training.world import World
 
-_HINT = "it belongs to another network; continue with the --model that it was saved of"
+_HINT = (
+    "it belongs to another network, or another version of jatsr made it; continue with the --model "
+    "and the version that it was saved of"
+)
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,9 @@ class Parts:
         network, card = load_network(start)
         if (network.config, card.prediction) != (config, self.preset.prediction):
             raise ConfigError(
-                f"--start {start}: it is not a network {task.recipe.model}",
-                hint=f"it is {card.model or 'of another shape'}; name that with --model",
+                f"--start {start}: it is not a network {task.recipe.model} of this version",
+                hint=f"it is {card.model or 'of another shape'}; name that with --model, or train "
+                "it anew if it is of another version",
             )
         return network.train()
 

@@ -88,7 +88,7 @@ class Rehearsal:
             if given.cutoff is not None:
                 cutoffs = given.cutoff.tolist()
                 noise = excited(network, self.decoder, given.low, cutoffs, noise)
-            return fill(network, self.feed.normaliser, given, noise, lengths)
+            return fill(network, self.feed.normaliser, given.untold(), noise, lengths)
         return sample(network, self.prediction, given, noise, steps=self.steps, lengths=lengths)
 
     @cached_property

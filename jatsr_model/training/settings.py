@@ -37,7 +37,8 @@ class Recipe:
         ema: decay of the average of weights that is validated and saved for use.
         losses: weights by name.
         times: law of t.
-        condition_dropout: probability with which a condition of a crop is left out.
+        condition_dropout: probability with which a condition of a crop is left out, but for the
+            low-res latents of an envelope.
         condition_noise: standard deviation of noise on the normalised low-res latents.
         equalise: strength of a random equaliser, see ``Augment``; only for ``mdct``.
         cut: share of crops that are cut off at a random frequency; as equalise.

@@ -30,7 +30,8 @@ class Validation:
 
     Every crop is judged once in each fifth of [0, 1], at the share ``frac((k + 1/2) golden)`` of it
     for crop k of all, so that times fill the fifth evenly however many crops there are; and each
-    time with noise of its own. Conditions are given as they are.
+    time with noise of its own. Conditions are given as they are. Networks that tell envelopes know
+    no time; they are judged without the roll-off of the target, and with it.
 
     Args:
         batches: of this rank, equally many on all; crop j of batch b is crop
@@ -62,23 +63,26 @@ class Validation:
             ``Val/Loss``, the weighted sum that is minimised in training; ``Val/MSE`` of the data
             that are predicted, whatever the network predicts; and the latter by time, as
             ``Val/MSE_t0.1`` (mean over t from 0 to 0.2), ``Val/MSE_t0.3``, ... Of a network that
-            tells envelopes the first alone.
+            tells envelopes ``Val/Loss`` without the roll-off of the target, ``Val/LossTold`` with.
         """
         network.eval()
+        tells = self.objective.prediction == "envelope"
         sums = torch.zeros(3, BUCKETS, dtype=torch.float64)  # of losses, of squares; counts
         for number, batch in enumerate(self.batches):
             truth, given = self.feed(batch)
             places = self._places(number, len(batch))
             counts = (batch.frames > 0) & (torch.tensor(places) < self.crops)
             weight = counts.repeat_interleave(batch.hr.shape[1]).double()
-            for bucket in range(BUCKETS):
+            asked = [given.untold(), given] if tells else [given] * BUCKETS
+            for bucket, conditions in enumerate(asked):
                 chance = chance_of(batch, SEED, bucket, places, self.feed.device)
-                values = self._judge(network, truth, given, chance)
+                values = self._judge(network, truth, conditions, chance)
                 sums[:, bucket] += values @ weight
         losses, squares, counts = self.world.sum(sums)
+        if tells:  # no data
+            untold, told, *_ = (losses / counts).tolist()
+            return {"Val/Loss": untold, "Val/LossTold": told}
         found = {"Val/Loss": float(losses.sum() / counts.sum())}
-        if self.objective.prediction == "envelope":  # of no data, and of no time
-            return found
         found["Val/MSE"] = float(squares.sum() / counts.sum())
         for bucket, mean in enumerate((squares / counts).tolist()):
             found[f"Val/MSE_t{(bucket + 0.5) / BUCKETS:.1f}"] = mean

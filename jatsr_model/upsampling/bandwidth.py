@@ -11,7 +11,7 @@ neighbouring frequencies: clicks, pilot tones and single partials neither hide a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from jatsr_model.audio.blocks import Block
 from jatsr_model.upsampling.level_curve import LevelCurve
+from shards.envelope import rolloff
 
 LOWEST_HZ = 1000.0  # no edge is looked for below
+HIGHEST_HZ = 22_050.0  # of what models are told of; above it is noise at most
 FULL_SHARE = 0.9  # of half the sample rate: an edge above it is that of a converter
 
 _TIME_SHARE = 0.95
@@ -49,6 +51,7 @@ class Bandwidth:
         solid_hertz: up to where it is unharmed: the edge begins to fall here.
         drop_db: how far the level falls at the edge; 0 without one.
         rate: Hz, sample rate of the signal.
+        rolloff_hertz: below it lies 98.5 % of the magnitude up to 22.05 kHz: how bright it is.
         silent: there was nothing to judge.
     """
 
@@ -56,6 +59,7 @@ class Bandwidth:
     solid_hertz: float
     drop_db: float
     rate: int
+    rolloff_hertz: float = 0.0
     silent: bool = False
 
     @property
@@ -91,7 +95,10 @@ class BandwidthMeter:
         rate = self._curve.rate
         if self._curve.is_silent:
             return Bandwidth(rate / 2, rate / 2, 0.0, rate, silent=True)
-        return find_edge(self._curve.percentile(_TIME_SHARE), rate)
+        found = find_edge(self._curve.percentile(_TIME_SHARE), rate)
+        heard = min(rate / 2, HIGHEST_HZ)
+        bins = self._curve.magnitudes[: round(heard / rate * self._curve.size) + 1]
+        return replace(found, rolloff_hertz=rolloff(bins) * heard)
 
 
 def find_edge(curve: NDArray[np.float64], rate: int) -> Bandwidth:

@@ -77,6 +77,12 @@ class LevelCurve:
         return np.asarray(_LOWEST_DB + levels, np.float64)
 
     @property
+    def magnitudes(self) -> NDArray[np.float64]:
+        """Of each bin over all frames ``[bins]``, up to a factor and the steps of the levels."""
+        amplitudes = 10.0 ** ((_LOWEST_DB + np.arange(_STEPS)) / 20)
+        return np.asarray(self._counts.sum(axis=0) @ amplitudes, np.float64)
+
+    @property
     def _span(self) -> int:
         return (_FRAMES_AT_ONCE - 1) * self._hop + self.size
 

@@ -20,10 +20,12 @@ from jatsr_model.codecs.of_dataset import codec_of
 from jatsr_model.dit import DiT
 from jatsr_model.latents import LatentDecoder
 from jatsr_model.model_folder import Card, ModelError, load_network, read_card
+from jatsr_model.sampling.guidance import LEAST_MET
 from jatsr_model.training.environment import Place, device_of
 from shards.errors import FormatError
 from shards.manifest import Manifest
 
+TARGET_HZ = 15_000.0  # a usual roll-off of music at full bandwidth
 _DAC_WINDOW = 528  # frames of one encode window; for the embedded codec as it is
 _ENCODE_BATCH = {"cpu": 1, "cuda": 2}  # a file is encoded by itself, and has two channels mostly
 
@@ -88,6 +90,16 @@ class Model:
     def has_rolloff(self) -> bool:
         """Whether roll-offs are a condition."""
         return bool(self.network.config.rolloff_dim)
+
+    def told_hz(self, asked: float | None) -> float | None:
+        """The roll-off that it is told where ``asked`` is asked for; None to tell it none.
+
+        A network for envelopes that was often told none knows by itself what is likely.
+        """
+        guesses = self.tells_envelopes and self.condition_dropout >= LEAST_MET
+        if not self.has_rolloff or (asked is None and guesses):
+            return None
+        return TARGET_HZ if asked is None else asked
 
     @torch.no_grad()
     def low(self, stored: NDArray[Any]) -> Tensor:

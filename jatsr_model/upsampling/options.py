@@ -23,7 +23,8 @@ MODEL: dict[str, Any] = {
 }
 SAMPLING: Options = (
     ("--target-rolloff", {"type": float, "metavar": "HZ",
-                          "help": "Brightness: below it lies 98.5 % of the spectrum.  [15000]"}),
+                          "help": "Brightness: below it lies 98.5 % of the spectrum.  [what is "
+                          "likely; for flows 15000]"}),
     ("--steps", {"type": _WHOLE, "help": "Of the solver.  [1 for envelopes, else 16]"}),
     ("--solver", {"type": click.Choice(["euler", "midpoint", "heun"]), "default": "euler",
                   "show_default": True, "help": "The last two compute twice per step."}),

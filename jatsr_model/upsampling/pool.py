@@ -31,14 +31,15 @@ class Request:
         low: normalised low-res latents ``[U, D, T]`` on the device: of the U different channels.
         noise: float32 ``[U, D, T]``, as much alike as the channels are; for an envelope, what it is
             filled with.
-        rolloff: of the input and of the target, as shares of the Nyquist frequency.
+        rolloff: of the input and of the target, as shares of the Nyquist frequency; None for a
+            target that is not told.
         cutoff: where the input ends, as a share of it.
         rows: sampled channels so far, ``[D, T]`` each; None where one is still to come.
     """
 
     low: Tensor
     noise: Tensor
-    rolloff: tuple[float, float]
+    rolloff: tuple[float, float | None]
     cutoff: float
     rows: list[Tensor | None] = field(init=False)
 
@@ -149,7 +150,9 @@ class Pool:
         given = Conditions(low=low, cutoff=torch.tensor(cutoffs, device=device))
         if self._model.has_rolloff:
             pairs = [slot.request.rolloff for slot in slots]
-            given = replace(given, rolloff=torch.tensor(pairs, device=device))
+            told = torch.tensor([[True, target is not None] for _, target in pairs], device=device)
+            values = torch.tensor([(own, target or 0.0) for own, target in pairs], device=device)
+            given = replace(given, rolloff=values, has_rolloff=told)
         if self._text is None:
             return given
         text, mask, has = (part.to(device).expand(count, *part.shape[1:]) for part in self._text)

@@ -141,11 +141,13 @@ class Requests:
         of_frame = np.arange(window.start, window.stop) * HOP // STEP - steps[0]
         return mixed(noise, weights[of_frame])
 
-    def _rolloffs(self, wave: Block) -> tuple[float, float]:
+    def _rolloffs(self, wave: Block) -> tuple[float, float | None]:
         """Of the window as it is, and of what is asked for."""
         found = window_rolloff(wave) if self._model.has_rolloff else 0.0
-        nyquist = self._model.codec.sample_rate / 2
-        return found, max(found, min(self._settings.brightness / nyquist, 1.0))
+        target = self._model.told_hz(self._settings.target_hz)
+        if target is None:
+            return found, None
+        return found, max(found, min(2 * target / self._model.codec.sample_rate, 1.0))
 
 
 def window_rolloff(wave: Block) -> float:

@@ -14,7 +14,6 @@ VERSION = 4  # of the arithmetic: another one makes other outputs
 IDENTITY = "identity"
 STEPS = 16
 RATE = 44_100  # Hz, of outputs that no model decides
-TARGET_HZ = 15_000.0  # a usual roll-off of music at full bandwidth
 Precision = Literal["fp32", "bf16"]
 
 
@@ -29,8 +28,8 @@ class Settings:
         grid: of times.
         guidance: scale of the low-res input, 1 for none.
         text_guidance: scale of the prompt; None for none.
-        target_hz: below it lies 98.5 % of the spectrum that is asked for: see ``brightness``;
-            None: nothing is.
+        target_hz: below it lies 98.5 % of the spectrum that is asked for; where the input reaches
+            higher, its own is. None: nothing is asked for.
         prompt: what it sounds like; empty for nothing.
         seed: of noise and dither.
         window_frames: of a window; None for the length of the crops that the model learned from.
@@ -65,7 +64,7 @@ class Settings:
                 raise ConfigError(f"{flag} {value}: give {least} or more")
         if self.rate is not None and not 1000 <= self.rate <= 768_000:
             raise ConfigError(f"--rate {self.rate}: give 1000 to 768000 Hz")
-        if not 0 < self.brightness < math.inf:
+        if self.target_hz is not None and not 0 < self.target_hz < math.inf:
             raise ConfigError(f"--target-rolloff {self.target_hz}: give Hz, such as 15000")
         if self.text_guidance is not None and not self.prompt:
             raise ConfigError(
@@ -76,11 +75,6 @@ class Settings:
     def guided(self) -> Guidance:
         """As the sampler takes it."""
         return Guidance(scale=self.guidance, text=self.text_guidance)
-
-    @property
-    def brightness(self) -> float:
-        """Hz, of the roll-off that models are told; where the input reaches higher, its own is."""
-        return TARGET_HZ if self.target_hz is None else self.target_hz
 
     def on(self, device: str, precision: Precision | None, batch_size: int | None) -> Settings:
         """With what is usual on a device, where nothing else is asked for."""
@@ -97,6 +91,6 @@ class Settings:
         Args:
             beside: what else does: weights, format.
         """
-        facts = {**asdict(self), "target_hz": self.brightness}
+        facts = asdict(self)
         del facts["batch_size"]
         return sha256_json([VERSION, facts, *beside])

@@ -309,7 +309,7 @@ def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
     assert data.isfinite().all()
     assert not data[1, :, 6:].any()
     assert (data[0, 120:] != 0).all()
-    alone = replace(given, low=low[:1], cutoff=given.cutoff[:1])
+    alone = replace(given, low=low[:1], cutoff=given.cutoff[:1], rolloff=given.rolloff[:1])
     one = fill(network, normaliser, alone, noise[:1])
     torch.testing.assert_close(one[0], data[0], rtol=1e-4, atol=1e-5)
     assert not network.training
@@ -321,3 +321,38 @@ def test_filling_leaves_the_input_where_it_is_and_fills_the_rest() -> None:
 def test_shapes_that_cannot_be_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         DiTConfig(**{**vars(TELLING), **changes})
+
+
+def test_the_envelope_depends_on_what_is_told_of_the_target_alone() -> None:
+    network, given = awake(replace(TELLING, rolloff_dim=8)), conditions(TELLING, 2, 10)
+    levels = []
+    for target in (0.2, 0.8):
+        told = replace(given, rolloff=torch.tensor([[0.1, target]] * 2))
+        levels += [network(given.low, torch.zeros(2), some) for some in (told, told.untold())]
+    low, untold, high, same = levels
+    assert not torch.allclose(low, high)
+    assert not torch.allclose(low, untold)
+    assert torch.equal(untold, same)
+    some = torch.tensor([[False, True], [True, True]])
+    assert replace(given, has_rolloff=some).untold().has_rolloff.tolist() == [
+        [False, False], [True, False],
+    ]  # fmt: skip
+
+
+def test_brightness_is_left_out_as_often_as_is_wished_and_the_input_never() -> None:
+    seen: list[Conditions] = []
+
+    def network(noisy: Tensor, t: Tensor, given: Conditions, lengths: object) -> Tensor:
+        seen.append(given)
+        return torch.zeros_like(noisy)
+
+    truth = Truth(data=latents(400, 8, channels=4))
+    given = Conditions(low=truth.data, rolloff=torch.full((400, 2), 0.5))
+    goal = objective(condition_dropout=0.25)
+    goal.step(network, truth, given, Chance(0, 0, range(400)))
+    goal.evaluate(network, truth, given, truth.data, torch.zeros(400))
+    dropped, whole = seen
+    assert dropped.has_low is whole.has_low is whole.has_rolloff is None
+    assert dropped.has_rolloff is not None
+    left_out = (~dropped.has_rolloff).float().mean(0)
+    torch.testing.assert_close(left_out, torch.full((2,), 0.25), rtol=0, atol=0.08)

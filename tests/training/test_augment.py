@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from jatsr_data import Batch
 from jatsr_model.chance import Chance
-from jatsr_model.training.augment import LOWEST_CUT, NO_CHANGE, UNSURE, Augment, gains
+from jatsr_model.codecs.mdct import MdctCodec
+from jatsr_model.training.augment import LOWEST_CUT, NO_CHANGE, UNSURE, Augment, gains, rolloffs
+from shards.envelope import FFT_SIZE, HOP, rolloff
 
 CROPS, ROWS, FRAMES = 6, 32, 5
 
@@ -39,7 +43,9 @@ def test_both_signals_are_changed_alike_and_by_the_sample_alone() -> None:
     assert torch.equal(part.hr, found.hr[2:])
     other = augment(batch(data, data), Chance(0, 8, range(CROPS)))
     assert not torch.equal(other.hr, found.hr)
-    assert torch.equal(batch(data, data).rolloff_hr, found.rolloff_hr)
+    told = torch.stack([found.rolloff_hr, found.rolloff_lr])
+    assert torch.equal(told, rolloffs(found.hr).expand(2, -1))
+    assert not torch.equal(told[0], rolloffs(data))
 
 
 def test_a_cut_takes_the_top_of_the_input_and_tells_where() -> None:
@@ -56,6 +62,8 @@ def test_a_cut_takes_the_top_of_the_input_and_tells_where() -> None:
     assert (told <= torch.minimum(kept, torch.tensor(ROWS / 2)) + 1e-4).all()
     assert (told >= (1 - UNSURE) * torch.minimum(kept - 1, torch.tensor(ROWS / 2)) - 1e-4).all()
     assert (found.cutoff >= (1 - UNSURE) * LOWEST_CUT - 1e-6).all()
+    assert torch.equal(found.rolloff_hr, rolloffs(data))
+    assert (found.rolloff_lr * ROWS <= kept).all()
 
 
 def test_music_that_ends_early_has_nothing_above_on_either_side() -> None:
@@ -68,12 +76,30 @@ def test_music_that_ends_early_has_nothing_above_on_either_side() -> None:
     assert (kept[early] <= ROWS // 2).all()
     assert (kept[early] >= ROWS // 4).all()
     assert torch.equal(found.cutoff, torch.full((crops,), 0.5))
+    assert (found.rolloff_hr * ROWS <= kept).all()
 
 
 def test_nothing_is_changed_unasked() -> None:
     data = music()
     found = NO_CHANGE(batch(data, data), Chance(0, 0, range(CROPS)))
     assert found.hr is data
+    assert (found.rolloff_hr == 1).all()  # as they were told
+
+
+@pytest.mark.parametrize("edge", [1500.0, 6000.0, 14_000.0])
+def test_roll_offs_are_those_of_spectra(edge: float) -> None:
+    """Of noise that falls by 12 dB per octave above an edge, and of a transform of its own."""
+    rng = np.random.default_rng(0)
+    hertz = np.fft.rfftfreq(4 * 44_100, 1 / 44_100)
+    spectrum = np.fft.rfft(rng.standard_normal(4 * 44_100)) / (1 + (hertz / edge) ** 2)
+    wave = np.fft.irfft(spectrum).astype(np.float32)
+    codec = MdctCodec()
+    frames = codec.encode_windows(wave[None, : len(wave) // codec.hop * codec.hop])
+    windows = np.lib.stride_tricks.sliding_window_view(wave, FFT_SIZE)[::HOP]
+    magnitudes = np.abs(np.fft.rfft(windows * np.hanning(FFT_SIZE))).sum(0)
+    (found,) = rolloffs(torch.from_numpy(frames)[None])
+    assert abs(float(found) - rolloff(magnitudes)) < 0.02
+    assert rolloffs(torch.zeros(1, 1, ROWS, FRAMES)) == 0
 
 
 def test_gains_have_the_strength_that_was_asked_for_and_are_smooth() -> None:

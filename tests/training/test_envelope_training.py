@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def test_an_envelope_is_learned_from_augmented_music(dataset: Path, tmp_path: Pa
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5]), losses
     validated = [line for line in log(tmp_path / "run") if "Val/Loss" in line]
     assert all(0 < line["Val/Loss"] < 2 for line in validated)
+    assert validated[-1]["Val/LossTold"] != validated[-1]["Val/Loss"]
     assert "Val/MSE" not in validated[-1]
 
 
@@ -41,6 +43,20 @@ def test_what_is_augmented_depends_on_the_step_alone(dataset: Path, tmp_path: Pa
         without = tmp_path / name
         trained(without, dataset, **{**RUNTIME, **changes, name: 0.0})
         assert losses_of(without)[0] != pytest.approx(whole[0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropout"),
+    [
+        ({"model": "mdct-envelope"}, 0.7), ({"model": "mdct-envelope", "condition_dropout": 0}, 0),
+        ({"model": "mdct-xs"}, 0.1),
+    ],
+)  # fmt: skip
+def test_conditions_are_left_out_as_often_as_suits_the_network(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any], dropout: float
+) -> None:
+    trainer = begun(tmp_path / "run", dataset, **changes)
+    assert trainer.recipe.condition_dropout == dropout
 
 
 def test_envelopes_cannot_be_learned_by_heart(dataset: Path, tmp_path: Path) -> None:

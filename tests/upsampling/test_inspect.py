@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 import soundfile as sf
+import soxr
 from click.testing import CliRunner
 from PIL import Image
 from sounds import cut, degraded, tilted
 
 from jatsr_model.commands.inspect import inspect
 from jatsr_model.upsampling.inspection import Meter, inspect_file
+from jatsr_model.upsampling.requests import window_rolloff
 
 
 def run(*arguments):
@@ -56,10 +58,33 @@ def test_facts(files):
     assert wide["rms_dbfs"] == pytest.approx(-26.0, abs=0.1)
 
 
+def test_roll_offs_are_those_that_models_are_told(files):
+    wide, low, nothing = json.loads(run(*files, "--json").output)
+    for row, file in ((wide, files[0]), (low, files[1])):
+        wave = sf.read(file, dtype="float32")[0].T
+        assert row["rolloff_hz"] == pytest.approx(22_050 * window_rolloff(wave), rel=0.05)
+    assert low["rolloff_hz"] < 7700 < wide["rolloff_hz"]
+    assert nothing["rolloff_hz"] == 0
+
+
+def test_roll_offs_do_not_hear_what_models_do_not(tmp_path):
+    """Ultrasound, as converters leave it in files of high rates."""
+    wave = 0.5 * tilted(2, 4.5, channels=1)
+    high = soxr.resample(wave.T, 44_100, 96_000, "VHQ")
+    hertz = np.fft.rfftfreq(len(high), 1 / 96_000)[:, None]
+    noise = np.fft.rfft(np.random.default_rng(0).standard_normal(high.shape), axis=0)
+    high += 0.05 * np.fft.irfft(noise * (hertz > 25_000), len(high), axis=0)
+    sf.write(tmp_path / "a.wav", wave.T, 44_100, subtype="FLOAT")
+    sf.write(tmp_path / "b.wav", high, 96_000, subtype="FLOAT")
+    rows = json.loads(run(tmp_path / "a.wav", tmp_path / "b.wav", "--json").output)
+    assert rows[1]["rolloff_hz"] == pytest.approx(rows[0]["rolloff_hz"], rel=0.06)
+
+
 def test_table(files):
     lines = run(*files).output.splitlines()
     assert len(lines) == 4
     assert len({line.index("PCM_16") for line in lines[1:]} | {lines[0].index("coding")}) >= 2
+    assert "roll-off" in lines[0]
     assert "7.6" in lines[2]
     assert "limited" in lines[2]
     assert "silent" in lines[3]

@@ -19,6 +19,7 @@ from upsamplings import CROP, dull, random_model, read, resampled, write
 
 from jatsr_model.audio import decode
 from jatsr_model.audio.resample import output_length
+from jatsr_model.dit import Conditions
 from jatsr_model.text import Embedded
 from jatsr_model.upsampling import prompt
 from jatsr_model.upsampling.model import Model, load_model
@@ -532,28 +533,58 @@ def test_tags_come_along_and_one_says_what_was_made_up(model: Model, tmp_path: P
     assert "upsampled" not in mutagen.flac.FLAC(tmp_path / "plain/a.flac")
 
 
-def test_the_target_decides_and_conditions_are_as_in_training(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def conditions(monkeypatch: pytest.MonkeyPatch) -> list[Conditions]:
+    """Of every window that is sampled from now on."""
     seen = []
     inner = Pool._conditions
 
-    def watched(pool: Pool, slots: Any, low: torch.Tensor) -> Any:
-        given = inner(pool, slots, low)
-        seen.append(given)
-        return given
+    def watched(pool: Pool, slots: Any, low: torch.Tensor) -> Conditions:
+        seen.append(inner(pool, slots, low))
+        return seen[-1]
 
     monkeypatch.setattr(Pool, "_conditions", watched)
+    return seen
+
+
+def test_the_target_decides_and_conditions_are_as_in_training(
+    model: Model, tmp_path: Path, conditions: list[Conditions]
+) -> None:
     source = write(tmp_path / "a.wav", dull(0.6, 16000), 16000)
     render(model, [source], tmp_path / "out", replace(QUICK, target_hz=11025.0))
     render(model, [source], tmp_path / "out", replace(QUICK, target_hz=100.0))
+    half = len(conditions) // 2
     bright, dim = (np.stack([g.rolloff[0].numpy() for g in part]) for part in
-                   (seen[: len(seen) // 2], seen[len(seen) // 2 :]))  # fmt: skip
+                   (conditions[:half], conditions[half:]))  # fmt: skip
     assert (bright[:, 0] == dim[:, 0]).all()
     assert (abs(bright[:, 0] * 22050 - 7000) < 1000).all()
     assert (bright[:, 1] == 0.5).all()
     assert (dim[:, 1] == dim[:, 0]).all()  # no darker than it is
-    assert all(g.text is None and g.has_low is None for g in seen)
+    assert all(g.text is None and g.has_low is None for g in conditions)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "dropout", "asked", "told"),
+    [
+        ("x", 0.5, None, 15_000), ("x", 0.5, 9000, 9000), ("envelope", 0.5, None, None),
+        ("envelope", 0.5, 9000, 9000), ("envelope", 0.0, None, 15_000),
+    ],
+)  # fmt: skip
+def test_where_no_brightness_is_asked_for_envelopes_are_told_none(
+    model: Model, tmp_path: Path, conditions: list[Conditions],
+    prediction: str, dropout: float, asked: float | None, told: float | None,
+) -> None:  # fmt: skip
+    origin = {"recipe": {"condition_dropout": dropout}}
+    model = replace(model, card=replace(model.card, prediction=prediction, origin=origin))
+    settings = replace(QUICK, target_hz=asked, steps=QUICK.steps if prediction == "x" else None)
+    source = write(tmp_path / "a.wav", dull(0.6, 16000), 16000)
+    render(model, [source], tmp_path / "out", settings)
+    assert conditions
+    assert model.told_hz(asked) == told
+    for given in conditions:
+        assert given.has_rolloff.tolist() == [[True, told is not None]]
+        if told is not None:
+            assert float(given.rolloff[0, 1]) == pytest.approx(told / 22_050)
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,12 @@ from jatsr_model.model_folder import (
     shipped_models,
 )
 from jatsr_model.upsampling.options import DEFAULT
+from jatsr_model.upsampling.requests import window_rolloff
 from shards.files import sha256_file
 
 RATE, SECONDS = 44_100, 6.5
 RATES = (4000, 8000, 16_000, 24_000, 32_000)
+BRIGHT = ("5000", "9000", "14000")  # Hz
 MOST_BYTES = 20_000_000
 # By rate: LSD of the model, at most so much of that of the input and of the straight line.
 MARGINS = dict.fromkeys(RATES, (0.6, 0.8))
@@ -93,6 +95,7 @@ def test_the_weights_are_those_of_the_card_and_few_enough() -> None:
     assert commands
     assert set(commands) == {card.model}
     assert card.origin["recipe"]["model"] == card.model
+    assert card.origin["recipe"]["condition_dropout"] > 0  # it guesses where it is told nothing
 
 
 def test_its_name_is_its_own_whatever_the_folder_holds(
@@ -174,6 +177,25 @@ def test_nothing_is_heard_before_an_attack(tmp_path: Path) -> None:
     after = np.mean([power[place : place + span] for place in places])
     assert after > 1e-7  # something was generated
     assert 10 * np.log10(before / after) < -20
+
+
+def test_it_is_as_bright_as_is_asked_for(pieces: Path, tmp_path: Path) -> None:
+    """What lies above the input of 8 kHz, in dB, for three roll-offs and for none."""
+    wave = soundfile.read(pieces / "0.ogg", dtype="float32")[0]
+    song, levels, rolloffs = tmp_path / "song.wav", [], []
+    soundfile.write(song, soxr.resample(wave, RATE, 8000, "VHQ"), 8000)
+    for number, asked in enumerate(([], *(["--target-rolloff", hz] for hz in BRIGHT))):
+        made = tmp_path / f"{number}.wav"
+        done = CliRunner().invoke(jatsr, ["upsample", str(song), str(made), "--json", *asked])
+        assert done.exit_code == 0, done.output
+        out = soundfile.read(made, dtype="float32")[0]
+        power = np.square(np.abs(np.fft.rfft(out)))
+        levels.append(10 * np.log10(power[len(power) * 4 // 22 :].sum()))
+        rolloffs.append(RATE / 2 * window_rolloff(out[None]))
+    assert levels[1] + 3 < levels[2] < levels[3] - 3, levels
+    assert levels[1] < levels[0] < levels[3], levels
+    errors = [found / float(asked) for found, asked in zip(rolloffs[1:], BRIGHT, strict=True)]
+    assert all(0.7 < error < 1.4 for error in errors), rolloffs
 
 
 @pytest.mark.parametrize("flag", ["--steps", "--cfg"])

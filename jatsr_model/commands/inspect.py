@@ -133,13 +133,17 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['rate']} Hz",
         str(row["channels"]),
         f"{row['container']} {row['coding']}",
-        f"{row['bandwidth_hz'] / 1000:.2f} kHz" if row["bandwidth"] != "silent" else "",
+        _frequency(row, "bandwidth_hz"),
         row["bandwidth"],
-        f"{row['rolloff_hz'] / 1000:.2f} kHz" if row["bandwidth"] != "silent" else "",
+        _frequency(row, "rolloff_hz"),
         _level(row["loudness_lufs"], "LUFS"),
         _level(row["peak_dbfs"], "dBFS"),
         f"{row['silent_seconds']:.2f} s",
     ]
+
+
+def _frequency(row: Mapping[str, Any], name: str) -> str:
+    return "" if row["bandwidth"] == "silent" else f"{row[name] / 1000:.2f} kHz"
 
 
 def _level(level: float | None, unit: str) -> str:

@@ -67,20 +67,21 @@ class Validation:
         """
         network.eval()
         tells = self.objective.prediction == "envelope"
-        sums = torch.zeros(3, BUCKETS, dtype=torch.float64)  # of losses, of squares; counts
+        passes = 2 if tells else BUCKETS
+        sums = torch.zeros(3, passes, dtype=torch.float64)  # of losses, of squares; counts
         for number, batch in enumerate(self.batches):
             truth, given = self.feed(batch)
             places = self._places(number, len(batch))
             counts = (batch.frames > 0) & (torch.tensor(places) < self.crops)
             weight = counts.repeat_interleave(batch.hr.shape[1]).double()
-            asked = [given.untold(), given] if tells else [given] * BUCKETS
+            asked = [given.untold(), given] if tells else [given] * passes
             for bucket, conditions in enumerate(asked):
                 chance = chance_of(batch, SEED, bucket, places, self.feed.device)
                 values = self._judge(network, truth, conditions, chance)
                 sums[:, bucket] += values @ weight
         losses, squares, counts = self.world.sum(sums)
         if tells:  # no data
-            untold, told, *_ = (losses / counts).tolist()
+            untold, told = (losses / counts).tolist()
             return {"Val/Loss": untold, "Val/LossTold": told}
         found = {"Val/Loss": float(losses.sum() / counts.sum())}
         found["Val/MSE"] = float(squares.sum() / counts.sum())

@@ -56,7 +56,7 @@ def run_ranks(job: Job, folder: Path, worlds: int = 1, seconds: float = 120) -> 
     """Run a job, a function of an importable module, on two ranks; gives their exit codes.
 
     Once more if one of them crashed: with gloo of torch 2.13, a rank has died of a damaged heap in
-    two of eight runs of all tests, and in none of 140 runs of this alone. Python's stacks are on
+    two of about eight runs of all tests, and in none of 160 of a job alone. Python's stacks are on
     standard error and a warning is in the summary; what crashes twice fails.
     """
     codes = _run_once(job, folder, worlds, seconds)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
-import signal
 import socket
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -53,20 +51,7 @@ class Rank:
 
 
 def run_ranks(job: Job, folder: Path, worlds: int = 1, seconds: float = 120) -> list[int | None]:
-    """Run a job, a function of an importable module, on two ranks; gives their exit codes.
-
-    Once more if one of them crashed: with gloo of torch 2.13, a rank has died of a damaged heap in
-    two of about eight runs of all tests, and in none of 160 of a job alone. Python's stacks are on
-    standard error and a warning is in the summary; what crashes twice fails.
-    """
-    codes = _run_once(job, folder, worlds, seconds)
-    if {-signal.SIGSEGV, -signal.SIGABRT} & set(codes):
-        warnings.warn(f"two ranks of {job.__name__} ended with {codes}; again", stacklevel=2)
-        codes = _run_once(job, folder, worlds, seconds)
-    return codes
-
-
-def _run_once(job: Job, folder: Path, worlds: int, seconds: float) -> list[int | None]:
+    """Run a job, a function of an importable module, on two ranks; gives their exit codes."""
     context = multiprocessing.get_context("spawn")
     ports = _free_ports(worlds)
     released = context.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import warnings
 from typing import Any
 
 import pytest
@@ -40,10 +42,19 @@ def alone() -> list[FullState]:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory, alone: list[FullState]) -> dict[str, Any]:
-    """What two ranks had."""
+    """What two ranks had.
+
+    Started once more if one crashed: with gloo of torch 2.13, a rank has died here of a damaged
+    heap in two of about eight runs of all tests, and in none of 160 of this alone. Python's stacks
+    are on standard error and a warning is in the summary; what crashes twice fails.
+    """
     folder = tmp_path_factory.mktemp("states")
     torch.save(vars(alone[0]), folder / "single")
-    assert run_ranks(rank_jobs.states, folder) == [0, 0]
+    codes = run_ranks(rank_jobs.states, folder)
+    if {-signal.SIGSEGV, -signal.SIGABRT} & set(codes):
+        warnings.warn(f"two ranks ended with {codes}; again", stacklevel=1)
+        codes = run_ranks(rank_jobs.states, folder)
+    assert codes == [0, 0]
     return {path.name: torch.load(path) for path in folder.glob("*-?")}
 
 
